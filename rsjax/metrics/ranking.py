@@ -1,0 +1,176 @@
+"""Metrics of the order of the scores: average precision, which needs every score of the set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsjax.metrics import base
+
+
+@flax.struct.dataclass
+class AveragePrecision(base.Scored):
+    """Average precision per class; make it with `AveragePrecision.for_classes(num_classes)`.
+
+    Scores and labels are collected, batch by batch, and ranked as a whole: 5 bytes an entry.
+    `from_model_output` runs under jit; `merge` only on the host. On several hosts the evaluation
+    step must return replicated arrays.
+
+    Attributes:
+        scores: float32 (..., C), one array per batch.
+        labels: bool (..., C), one per batch.
+        mask: bool (...,), one per batch.
+    """
+
+    scores: tuple[Any, ...]
+    labels: tuple[Any, ...]
+    mask: tuple[Any, ...]
+
+    @classmethod
+    def for_classes(cls, num_classes: int) -> Any:
+        """The metric class for `num_classes` classes."""
+        return base.specialise(cls, num_classes=num_classes)
+
+    @classmethod
+    def empty(cls) -> Any:
+        """Nothing collected."""
+        zero = np.zeros((), np.int64)
+        return cls(zero, zero, (), (), ())
+
+    @classmethod
+    def from_model_output(  # type: ignore[override]
+        cls,
+        *,
+        labels: jax.Array,
+        mask: jax.Array,
+        logits: jax.Array | None = None,
+        probabilities: jax.Array | None = None,
+        **_: Any,
+    ) -> Any:
+        """The scores and labels of one batch.
+
+        Args:
+            labels: multi-hot (..., C), 0 or 1 of any type.
+            mask: (...,), true where a position counts.
+            logits: (..., C), ranked as they are: the sigmoid would only add ties, where it
+                saturates.
+            probabilities: (..., C), for models without logits.
+
+        Raises:
+            ValueError: neither logits nor probabilities, or shapes that do not fit.
+        """
+        scores = probabilities if logits is None else logits
+        if scores is None:
+            raise ValueError("AveragePrecision needs logits or probabilities")
+        shape = (*labels.shape[:-1], cls.num_classes)
+        base.check_shapes(mask, shape[:-1], labels=(labels, shape), scores=(scores, shape))
+        mask = mask.astype(bool)
+        actual, known = base.multi_hot(labels)
+        finite = jnp.all(jnp.isfinite(scores), axis=-1)
+        return cls(
+            base.count(mask & ~known),
+            base.count(mask & ~finite),
+            (scores.astype(jnp.float32),),
+            (actual,),
+            (mask,),
+        )
+
+    def merge(self, other: Any) -> Any:
+        """Both collections; the other's arrays are moved to the host.
+
+        Raises:
+            TypeError: under jit, where a collection that grows has no shape.
+        """
+        leaves = (self.invalid_labels, *jax.tree.leaves(other))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            raise TypeError("AveragePrecision.merge runs on the host, not under jit")
+        left, right = self, base.to_host(other)
+        return type(self)(
+            base.add(left.invalid_labels, right.invalid_labels),
+            base.add(left.invalid_predictions, right.invalid_predictions),
+            left.scores + right.scores,
+            left.labels + right.labels,
+            left.mask + right.mask,
+        )
+
+    def compute(self) -> dict[str, float]:
+        """The figures of the whole set.
+
+        Returns:
+            `mAP_macro`, the mean over the classes with positives in the reference;
+            `classes_counted`, their number; `mAP_micro`, all entries ranked together;
+            `samples_counted`. NaN where there is no positive at all.
+
+        Raises:
+            DatasetError, RsjaxError: see `Scored.check`.
+        """
+        scores, labels = self._collected()
+        each = _per_class(scores, labels)
+        present = ~np.isnan(each)
+        return {
+            "mAP_macro": base.mean(each, present),
+            "mAP_micro": average_precision(scores.ravel(), labels.ravel()),
+            "classes_counted": float(present.sum()),
+            "samples_counted": float(len(scores)),
+        }
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        """`average_precision` (NaN without positives) and `support`, each (C,).
+
+        Raises:
+            DatasetError, RsjaxError: see `Scored.check`.
+        """
+        scores, labels = self._collected()
+        return {
+            "average_precision": _per_class(scores, labels),
+            "support": labels.sum(axis=0, dtype=np.int64),
+        }
+
+    def _collected(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and labels (N, C) of the positions that count."""
+        self.check()
+        none = np.zeros((0, self.num_classes))
+        masks = [np.asarray(mask) for mask in self.mask]
+        return (
+            _concatenate(self.scores, masks, none.astype(np.float32)),
+            _concatenate(self.labels, masks, none.astype(bool)),
+        )
+
+
+def _concatenate(batches: tuple[Any, ...], masks: list[np.ndarray], none: np.ndarray) -> np.ndarray:
+    chosen = [np.asarray(batch)[mask] for batch, mask in zip(batches, masks, strict=True)]
+    return np.concatenate([none, *chosen])
+
+
+def _per_class(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    columns = zip(scores.T, labels.T, strict=True)
+    return np.array([average_precision(score, label) for score, label in columns])
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The sum of precision times the step in recall, over the distinct scores from high to low.
+
+    Equal scores are one step: their order carries no information. No interpolation.
+
+    Args:
+        scores: (N,), finite.
+        labels: bool (N,).
+
+    Returns:
+        A value in [0, 1]; NaN without positives.
+
+    Source: Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval, ch. 8.
+    """
+    if not np.any(labels):
+        return float("nan")
+    order = np.argsort(scores)[::-1]
+    scores, labels = scores[order], labels[order]
+    # The last place of each run of equal scores.
+    last = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
+    hits = np.cumsum(labels, dtype=np.int64)[last]
+    steps = np.diff(hits, prepend=0)
+    return float(np.sum(steps * (hits / (last + 1))) / hits[-1])
