@@ -1,0 +1,135 @@
+"""The manifest beside the shards: what they are, where they came from, and their checksums.
+
+`data_dir/name/version/manifest.json` is written last and names every shard, so a folder without
+one is unfinished and a folder with one is whole. Readers need it and the shards, nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from rsjax.datasets.info import DatasetInfo
+from rsjax.errors import ShardError
+from rsjax.landcover import Nomenclature
+
+FORMAT = 1
+FILE = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Everything that readers know about prepared shards.
+
+    Attributes:
+        root: the folder of the shards.
+        info: the dataset's card.
+        options: options the dataset was opened with.
+        source_fingerprint: sha256 over dataset, options, keys and metadata of the download.
+        simulated: whether the imagery is simulated.
+        nomenclature: classes of the label.
+        mask_nomenclature: classes of the mask, or None.
+        splits: per split: records, class_counts, mask_counts, skipped, shards (file, records,
+            bytes, sha256).
+        statistics: {sensor: {band: {mean, std, min, max, pixels, nodata}}} in the stored unit.
+        statistics_origin: where the statistics come from.
+    """
+
+    root: pathlib.Path
+    info: DatasetInfo
+    options: dict[str, Any]
+    source_fingerprint: str
+    simulated: bool
+    nomenclature: Nomenclature
+    mask_nomenclature: Nomenclature | None
+    splits: dict[str, dict[str, Any]]
+    statistics: dict[str, dict[str, dict[str, Any]]]
+    statistics_origin: str
+
+    def fingerprint(self) -> str:
+        """One digest of all shards: equal data, equal digest."""
+        import hashlib
+
+        lines = [
+            f"{split} {shard['file']} {shard['sha256']}"
+            for split, entry in sorted(self.splits.items())
+            for shard in entry["shards"]
+        ]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def save(manifest: Manifest) -> None:
+    """Writes the manifest under a temporary name, then renames it."""
+    data = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
+    del data["root"]
+    data["info"] = manifest.info.to_json()
+    data["nomenclature"] = manifest.nomenclature.to_json()
+    if manifest.mask_nomenclature:
+        data["mask_nomenclature"] = manifest.mask_nomenclature.to_json()
+    write_json(manifest.root / FILE, {"format": FORMAT, **data})
+
+
+def load(root: str | os.PathLike[str]) -> Manifest:
+    """Reads the manifest of a folder of shards.
+
+    Raises:
+        ShardError: there is none, it is damaged, or it was written by another format.
+    """
+    root = pathlib.Path(root)
+    path = root / FILE
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ShardError(
+            f"{path}: not there; the shards were not prepared, or not to the end. "
+            "Run `python -m rsjax.prepare` (again: it goes on where it stopped)"
+        ) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ShardError(
+            f"{path}: damaged ({error}); delete it and run `python -m rsjax.prepare` again: "
+            "finished shards are kept"
+        ) from None
+    if data.pop("format", None) != FORMAT:
+        raise ShardError(f"{path}: another manifest format than {FORMAT}; prepare the data again")
+    try:
+        data["info"] = DatasetInfo.from_json(data["info"])
+        data["nomenclature"] = Nomenclature.from_json(data["nomenclature"])
+        if data["mask_nomenclature"]:
+            data["mask_nomenclature"] = Nomenclature.from_json(data["mask_nomenclature"])
+        return Manifest(root=root, **data)
+    except (KeyError, TypeError) as error:
+        raise ShardError(f"{path}: damaged ({error!r}); prepare the data again") from None
+
+
+def write_json(path: pathlib.Path, data: Any) -> None:
+    """Writes JSON so that the file is whole or absent, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w") as file:
+        json.dump(data, file, indent=1, allow_nan=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def find(data_dir: str | os.PathLike[str], name: str, version: str | None = None) -> pathlib.Path:
+    """The folder of a dataset's shards under `data_dir`.
+
+    Raises:
+        ShardError: none is there, or several and no `version` chosen; names what is there.
+    """
+    parent = pathlib.Path(data_dir) / name
+    found = sorted(p.parent for p in parent.glob(f"*/{FILE}"))
+    if version:
+        found = [p for p in found if p.name == version]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ShardError(
+            f"{parent}: several versions ({', '.join(p.name for p in found)}); "
+            "choose one with --config.data.version"
+        )
+    raise ShardError(f"no prepared shards of '{name}' in {parent.absolute()}")

@@ -1,0 +1,157 @@
+"""The order of the samples, and batches of them on the mesh.
+
+Training is one endless stream of samples: position p is sample `shuffle(p mod N)` of epoch
+`p // N`, a seeded permutation (grain's index shuffle) that costs nothing to enter anywhere. Batch
+t takes positions [t·B, (t+1)·B), each process its slice of them. So every sample is seen exactly
+once an epoch, nothing is dropped or padded (a batch may straddle two epochs), and the whole state
+is the position: any number of hosts can go on from it. Evaluation reads in order and pads the
+last batch, marked in `valid`, alike on every host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from grain.experimental import index_shuffle
+
+from rsjax.input.source import ShardSource
+
+Batch = dict[str, Any]
+
+
+def order(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The record index at each position of the endless stream.
+
+    Args:
+        positions: (B,) non-negative integers.
+        count: number of records N.
+        seed: seed of the order; every epoch has a seed of its own, drawn from it.
+
+    Returns:
+        (B,) int64 in [0, N); a permutation over each epoch.
+    """
+    seeds: dict[int, int] = {}
+    out = np.empty(len(positions), np.int64)
+    for row, position in enumerate(positions):
+        epoch, index = divmod(int(position), count)
+        if epoch not in seeds:
+            seeds[epoch] = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+        out[row] = index_shuffle(index, max_index=count - 1, seed=seeds[epoch], rounds=4)
+    return out
+
+
+class _Batches:
+    """Random access to the batches of this process, for grain to read ahead."""
+
+    def __init__(self, source: ShardSource, indices: Any, length: int):
+        self.source, self.indices, self.length = source, indices, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, step: Any) -> Batch:
+        index, valid = self.indices(int(step))
+        batch = self.source.read(index)
+        return {**batch, "index": index.astype(np.int32), "valid": valid}
+
+
+def _read_ahead(batches: _Batches, threads: int, buffer: int) -> Iterator[Batch]:
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer if threads else 0)
+    return iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+
+
+def _local(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+    if batch_size % process_count:
+        raise ValueError(f"batch_size={batch_size} is no multiple of {process_count} processes")
+    size = batch_size // process_count
+    return process_index * size, size
+
+
+def train_batches(
+    source: ShardSource,
+    batch_size: int,
+    seed: int,
+    position: int,
+    steps: int,
+    threads: int = 2,
+    buffer: int = 4,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """The batches of this process from `position` on, shuffled, `steps` of them.
+
+    Args:
+        source: the records.
+        batch_size: samples of a batch over all processes.
+        seed: seed of the order.
+        position: samples consumed so far, over all processes.
+        steps: number of batches.
+        threads: reading threads; 0 reads in the caller's.
+        buffer: batches read ahead.
+        process_index: this process.
+        process_count: number of processes.
+
+    Yields:
+        the source's entries (b, ...), `index` (b,) int32 and `valid` (b,) all true.
+    """
+    offset, size = _local(batch_size, process_index, process_count)
+
+    def indices(step: int) -> tuple[np.ndarray, np.ndarray]:
+        start = position + step * batch_size + offset
+        return order(np.arange(start, start + size), len(source), seed), np.ones(size, bool)
+
+    return _read_ahead(_Batches(source, indices, steps), threads, buffer)
+
+
+def eval_batches(
+    source: ShardSource,
+    batch_size: int,
+    threads: int = 2,
+    buffer: int = 4,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Every record once, in order; the last batch is padded where `valid` is false.
+
+    The same number of batches on every process, so that collectives match.
+    """
+    offset, size = _local(batch_size, process_index, process_count)
+    count = len(source)
+
+    def indices(step: int) -> tuple[np.ndarray, np.ndarray]:
+        index = np.arange(step * batch_size + offset, step * batch_size + offset + size)
+        valid = index < count
+        return np.where(valid, index, 0), valid
+
+    return _read_ahead(_Batches(source, indices, -(-count // batch_size)), threads, buffer)
+
+
+class OnMesh:
+    """Places batches on the mesh one ahead of the step, and counts the time spent waiting."""
+
+    def __init__(self, batches: Iterator[Batch], sharding: jax.sharding.Sharding):
+        self.batches, self.sharding = batches, sharding
+        self.wait_s = 0.0
+        self._next = self._fetch()
+
+    def _fetch(self) -> Batch | None:
+        start = time.perf_counter()
+        batch = next(self.batches, None)
+        self.wait_s += time.perf_counter() - start
+        if batch is None:
+            return None
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self.sharding, x), batch
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        while self._next is not None:
+            batch = self._next
+            yield batch
+            # Fetched after the caller has dispatched its step: the copy overlaps with it.
+            self._next = self._fetch()

@@ -1,0 +1,133 @@
+"""From images as on disk to one standardised image, on the device, inside the jitted step.
+
+Bands are chosen by (sensor, band) name, brought to one grid, and standardised with the statistics
+of (sensor, band): never by position.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsjax.datasets.info import ImageSpec
+from rsjax.errors import SensorError
+
+RESAMPLING = ("bilinear", "nearest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a model takes: everything needed to turn raw images into its input.
+
+    Attributes:
+        images: entries that the bands come from, by name.
+        bands: 'sensor/band', in the order of the model's channels.
+        mean: one per band, in the entry's unit.
+        std: one per band.
+        grid: (height, width) in pixels of the model's input.
+        resample: 'bilinear' or 'nearest', for entries on another grid. Going to a coarser grid
+            whose size divides is the mean over blocks in both cases.
+    """
+
+    images: dict[str, ImageSpec]
+    bands: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    grid: tuple[int, int]
+    resample: str = "bilinear"
+
+    def to_json(self) -> dict[str, Any]:
+        """The inputs as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Inputs:
+        """The inverse of `to_json`."""
+        images = {
+            name: ImageSpec(**{**spec, "bands": tuple(spec["bands"])})
+            for name, spec in data["images"].items()
+        }
+        lists = {k: tuple(data[k]) for k in ("bands", "mean", "std", "grid")}
+        return cls(images=images, resample=data["resample"], **lists)
+
+
+def make_inputs(
+    images: Mapping[str, ImageSpec],
+    bands: Sequence[str],
+    statistics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    grid: tuple[int, int],
+    resample: str = "bilinear",
+) -> Inputs:
+    """Looks up bands and their statistics by name.
+
+    Args:
+        images: the entries of the shards.
+        bands: 'sensor/band' names, in the order of the channels.
+        statistics: {sensor: {band: {mean, std}}}.
+        grid: (height, width) of the model's input.
+        resample: see `Inputs`.
+
+    Raises:
+        SensorError: a band is not in the shards or has no usable statistics.
+    """
+    known = {f"{s.sensor}/{b}": name for name, s in images.items() for b in s.bands}
+    missing = [b for b in bands if b not in known]
+    if missing or not bands or len(set(bands)) != len(bands):
+        what = (
+            f"bands {missing} are not in the shards" if missing else f"bands {list(bands)} repeat"
+        )
+        raise SensorError(f"{what}; they have {sorted(known)}. Set config.data.bands")
+    mean, std = [], []
+    for band in bands:
+        sensor, name = band.split("/")
+        found = statistics.get(sensor, {}).get(name)
+        if not found or not np.isfinite(found["mean"]) or not found["std"] > 0:
+            raise SensorError(
+                f"band {band}: no usable statistics ({found}); a constant or empty band cannot be "
+                "standardised. Leave it out of config.data.bands, or prepare the data again"
+            )
+        mean.append(float(found["mean"]))
+        std.append(float(found["std"]))
+    used = {n: s for n, s in images.items() if any(known[b] == n for b in bands)}
+    return Inputs(used, tuple(bands), tuple(mean), tuple(std), grid, resample)
+
+
+def preprocess(inputs: Inputs) -> Callable[[Mapping[str, jax.Array]], jax.Array]:
+    """A function from a batch of raw entries to the model's input.
+
+    Returns:
+        f({entry: (B, h, w, c)}) -> (B, H, W, C) float32, standardised, channels as `inputs.bands`.
+    """
+
+    def apply(batch: Mapping[str, jax.Array]) -> jax.Array:
+        parts: dict[str, jax.Array] = {}
+        for name, spec in inputs.images.items():
+            wanted = [b for b in spec.bands if f"{spec.sensor}/{b}" in inputs.bands]
+            chosen = np.array([spec.bands.index(b) for b in wanted])
+            image = batch[name][..., chosen].astype(jnp.float32)
+            image = resample(image, inputs.grid, inputs.resample)
+            parts |= {f"{spec.sensor}/{b}": image[..., i] for i, b in enumerate(wanted)}
+        x = jnp.stack([parts[band] for band in inputs.bands], axis=-1)
+        mean = np.asarray(inputs.mean, np.float32).reshape(1, 1, 1, -1)
+        scale = (1.0 / np.asarray(inputs.std)).astype(np.float32).reshape(1, 1, 1, -1)
+        return (x - mean) * scale
+
+    return apply
+
+
+def resample(image: jax.Array, grid: tuple[int, int], method: str) -> jax.Array:
+    """Brings (B, h, w, C) to (B, H, W, C): block means to coarser grids, else `method`."""
+    batch, h, w, c = image.shape
+    if (h, w) == grid:
+        return image
+    if h % grid[0] == 0 and w % grid[1] == 0:
+        blocks = image.reshape(batch, grid[0], h // grid[0], grid[1], w // grid[1], c)
+        return blocks.mean(axis=(2, 4))
+    if method == "nearest" and grid[0] % h == 0 and grid[1] % w == 0:
+        return jnp.repeat(jnp.repeat(image, grid[0] // h, axis=1), grid[1] // w, axis=2)
+    return jax.image.resize(image, (batch, *grid, c), method)

@@ -1,0 +1,108 @@
+"""Joins the notes of finished shards into the manifest and the metadata that TFDS reads."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rsjax import landcover
+from rsjax.datasets.info import DatasetInfo
+from rsjax.errors import ShardError
+from rsjax.input import manifest as manifests
+from rsjax.input import records, statistics
+from rsjax.input.manifest import Manifest
+from rsjax.input.shards import Job, open_dataset
+
+
+def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) -> Manifest:
+    """Joins the notes of all shards into the manifest and the metadata of TFDS.
+
+    Raises:
+        ShardError: a larger share than `max_skipped` of a split was skipped.
+    """
+    job = todo[0]
+    dataset = open_dataset(job.dataset, job.source, job.options)
+    info: DatasetInfo = dataset.info
+    root = pathlib.Path(job.root)
+    by_split: dict[str, list[dict[str, Any]]] = {}
+    for one, note in zip(todo, notes, strict=True):
+        by_split.setdefault(one.split, []).append(note)
+    splits = {}
+    for split, parts in by_split.items():
+        skipped = [s for p in parts for s in p["skipped"]]
+        count = sum(p["records"] for p in parts)
+        if len(skipped) > max_skipped * (count + len(skipped)):
+            raise ShardError(
+                f"{root}: {len(skipped)} of {count + len(skipped)} samples of split '{split}' are "
+                f"damaged, more than --max_skipped={max_skipped:g}. The first: "
+                f"{skipped[0]['reason']}"
+            )
+        splits[split] = {
+            "records": count,
+            "class_counts": np.sum([p["class_counts"] for p in parts], axis=0).tolist(),
+            "mask_counts": np.sum([p["mask_counts"] for p in parts], axis=0).tolist()
+            if info.mask
+            else None,
+            "skipped": skipped,
+            "shards": [{k: p[k] for k in ("file", "records", "bytes", "sha256")} for p in parts],
+        }
+    origin = "train" if "train" in by_split else next(iter(by_split))
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, spec in info.images.items():
+        parts = [p["sums"][name] for p in by_split[origin] if name in p["sums"]]
+        if parts:
+            found = statistics.finish(statistics.merge(parts), spec.bands)
+            table.setdefault(spec.sensor, {}).update(found)
+    made = Manifest(
+        root=root,
+        info=info,
+        options=dict(job.options),
+        source_fingerprint=dataset.fingerprint(),
+        simulated=dataset.simulated,
+        nomenclature=landcover.load(info.nomenclature),
+        mask_nomenclature=landcover.load(info.mask_nomenclature)
+        if info.mask_nomenclature
+        else None,
+        splits=splits,
+        statistics=table,
+        statistics_origin=f"every valid pixel of the {splits[origin]['records']} records of split "
+        f"'{origin}', computed by rsjax.prepare",
+    )
+    _write_tfds(made)
+    manifests.save(made)
+    return made
+
+
+def _write_tfds(made: Manifest) -> None:
+    """Metadata with which TFDS reads the shards in a process that never heard of rsjax."""
+    import tensorflow_datasets as tfds
+
+    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    tfds.folder_dataset.write_metadata(
+        data_dir=made.root,
+        features=records.features(made.info, made.nomenclature.names),
+        version=made.info.version,
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[s["records"] for s in entry["shards"]],
+                num_bytes=sum(s["bytes"] for s in entry["shards"]),
+                filename_template=tfds.core.ShardedFileTemplate(
+                    data_dir=made.root,
+                    template=template,
+                    dataset_name=made.info.name,
+                    split=split,
+                    filetype_suffix="array_record",
+                ),
+            )
+            for split, entry in made.splits.items()
+        ],
+        filename_template=template,
+        check_data=False,  # would import TensorFlow; `verify` rereads everything instead
+        description=made.info.title + (" (SIMULATED)" if made.simulated else ""),
+        homepage=made.info.page,
+        citation=made.info.citation,
+        license=made.info.licence,
+    )

@@ -1,0 +1,137 @@
+"""One example as bytes and back: TFDS examples, written by TFDS, parsed here without a copy.
+
+Records are `tf.train.Example` messages whose tensors are raw little-endian bytes, so TFDS and
+grain read them without rsjax. Parsing them through the protobuf library copies every pixel
+twice; walking the wire format (https://protobuf.dev/programming-guides/encoding/) copies none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rsjax.datasets.info import DatasetInfo
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+Example = dict[str, Any]
+
+
+def features(info: DatasetInfo, class_names: tuple[str, ...]) -> tfds.features.FeaturesDict:
+    """The TFDS features of a dataset's examples: native resolution, native dtype, raw bytes."""
+    import tensorflow_datasets as tfds
+
+    def tensor(shape: tuple[int | None, ...], dtype: str) -> tfds.features.Tensor:
+        return tfds.features.Tensor(shape=shape, dtype=np.dtype(dtype), encoding="bytes")
+
+    spec: dict[str, Any] = {"id": tfds.features.Text()}
+    for name, image in info.images.items():
+        shape = (image.height or None, image.width or None, len(image.bands))
+        spec[name] = tensor(shape, image.dtype)
+    if info.label == "index":
+        spec["label"] = tfds.features.ClassLabel(names=list(class_names))
+    elif info.label == "multihot":
+        spec["label"] = tensor((len(class_names),), "uint8")
+    if info.mask:
+        spec["mask"] = tensor(info.mask, "uint8")
+    if info.georeferenced:
+        spec["crs"] = tfds.features.Text()
+        spec["transform"] = tensor((6,), "float64")
+    for name in info.metadata:
+        spec[name] = tfds.features.Text()
+    return tfds.features.FeaturesDict(spec)
+
+
+def parse(record: bytes) -> dict[str, memoryview | list[int]]:
+    """The entries of one serialised example: bytes as views into `record`, integers as lists.
+
+    Raises:
+        ValueError: `record` is not a `tf.train.Example` of byte and integer lists.
+    """
+    view = memoryview(record)
+    entries: dict[str, memoryview | list[int]] = {}
+    tag, pos, end = _field(record, 0)
+    if tag != 1 or end != len(record):
+        raise ValueError(f"not a tf.train.Example ({len(record)} bytes)")
+    while pos < end:
+        _, entry, entry_end = _field(record, pos)
+        _, key, key_end = _field(record, entry)
+        _, feature, _ = _field(record, key_end)
+        kind, values, values_end = _field(record, feature)
+        if kind == 1:  # BytesList of one value
+            _, start, stop = _field(record, values)
+            value: memoryview | list[int] = view[start:stop]
+        elif kind == 3:  # Int64List, packed
+            _, start, stop = _field(record, values) if values < values_end else (0, values, values)
+            value = _varints(record, start, stop)
+        else:
+            raise ValueError(f"feature {record[key:key_end]!r} has unexpected kind {kind}")
+        entries[record[key:key_end].decode()] = value
+        pos = entry_end
+    return entries
+
+
+def tensor(
+    entries: dict[str, memoryview | list[int]], name: str, dtype: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """One tensor of a parsed record, as a read-only view; zeros in `shape` are sizes that vary.
+
+    Raises:
+        ValueError: the entry is missing or has another size.
+    """
+    if 0 in shape:
+        if f"{name}/shape" not in entries:
+            raise ValueError(f"no entry '{name}'")
+        found = tuple(entries[f"{name}/shape"])
+        if len(found) != len(shape) or any(b not in (0, a) for a, b in zip(found, shape)):  # noqa: B905
+            raise ValueError(f"entry '{name}' has shape {found}, expected {shape}")
+        name, shape = f"{name}/value", found
+    if name not in entries:
+        raise ValueError(f"no entry '{name}'")
+    values = np.frombuffer(entries[name], dtype)  # type: ignore[arg-type]
+    if values.size != int(np.prod(shape)):
+        raise ValueError(f"entry '{name}' has {values.size} values of {dtype}, expected {shape}")
+    return values.reshape(shape)
+
+
+def text(entries: dict[str, memoryview | list[int]], name: str) -> str:
+    """One text entry of a parsed record."""
+    return bytes(entries[name]).decode()  # type: ignore[arg-type]
+
+
+def _varint(data: bytes, pos: int) -> tuple[int, int]:
+    value = data[pos]
+    pos += 1
+    if value < 0x80:
+        return value, pos
+    value &= 0x7F
+    shift = 7
+    while True:
+        byte = data[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+
+
+def _field(data: bytes, pos: int) -> tuple[int, int, int]:
+    """(field number, first byte, last byte + 1) of the length-delimited field at `pos`."""
+    try:
+        tag, pos = _varint(data, pos)
+        length, pos = _varint(data, pos)
+    except IndexError:
+        raise ValueError("record ends inside a field") from None
+    if tag & 7 != 2 or pos + length > len(data):
+        raise ValueError("record is not a tf.train.Example")
+    return tag >> 3, pos, pos + length
+
+
+def _varints(data: bytes, pos: int, end: int) -> list[int]:
+    values = []
+    while pos < end:
+        value, pos = _varint(data, pos)
+        values.append(value - (1 << 64) if value >> 63 else value)
+    return values

@@ -1,0 +1,99 @@
+"""Per-band statistics of a split, nodata-aware, merged over workers.
+
+Integer bands are summed in Python integers: the mean and the variance are exact, whatever the
+number of shards or workers. Floating-point bands are summed record by record in float64 and the
+sums added by `math.fsum`: correct to rounding and independent of the order of the records.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rsjax.datasets.info import ImageSpec
+
+Sums = dict[str, dict[str, Any]]
+
+
+def of_image(image: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
+    """Sums over the valid pixels of one image.
+
+    Args:
+        image: (H, W, C) as on disk.
+        spec: its entry; a pixel is nodata where every band has `spec.nodata`.
+
+    Returns:
+        count and nodata (pixels), total, square, low and high (one value a band).
+    """
+    pixels = image.reshape(-1, image.shape[-1])
+    nodata = 0
+    if spec.nodata is not None:
+        valid = (pixels != np.asarray(spec.nodata, pixels.dtype)).any(axis=1)
+        nodata = int(len(pixels) - valid.sum())
+        if nodata:
+            pixels = pixels[valid]
+    if not len(pixels):
+        zeros = [0] * image.shape[-1]
+        return {
+            "count": 0,
+            "nodata": nodata,
+            "total": zeros,
+            "square": zeros,
+            "low": [math.inf] * len(zeros),
+            "high": [-math.inf] * len(zeros),
+        }
+    if np.issubdtype(pixels.dtype, np.integer):
+        wide = pixels.astype(np.int64)
+        total, square = wide.sum(axis=0), np.einsum("pc,pc->c", wide, wide)
+    else:
+        wide = pixels.astype(np.float64)
+        total, square = wide.sum(axis=0), (wide**2).sum(axis=0)
+    return {
+        "count": len(pixels),
+        "nodata": nodata,
+        "total": total.tolist(),
+        "square": square.tolist(),
+        "low": pixels.min(axis=0).tolist(),
+        "high": pixels.max(axis=0).tolist(),
+    }
+
+
+def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sums of several images or shards as one."""
+
+    def add(values: tuple[Any, ...]) -> Any:
+        return sum(values) if all(isinstance(v, int) for v in values) else math.fsum(values)
+
+    return {
+        "count": sum(p["count"] for p in parts),
+        "nodata": sum(p["nodata"] for p in parts),
+        "total": [add(v) for v in zip(*(p["total"] for p in parts), strict=True)],
+        "square": [add(v) for v in zip(*(p["square"] for p in parts), strict=True)],
+        "low": [min(v) for v in zip(*(p["low"] for p in parts), strict=True)],
+        "high": [max(v) for v in zip(*(p["high"] for p in parts), strict=True)],
+    }
+
+
+def finish(sums: dict[str, Any], bands: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """{band: {mean, std, min, max, pixels, nodata}}; std is that of the population."""
+    table = {}
+    for i, band in enumerate(bands):
+        n, total, square = sums["count"], sums["total"][i], sums["square"][i]
+        if n == 0:
+            mean, variance = math.nan, math.nan
+        elif isinstance(total, int):  # exact up to the last division
+            mean, variance = total / n, (n * square - total * total) / (n * n)
+        else:
+            mean = total / n
+            variance = max(square / n - mean * mean, 0.0)
+        table[band] = {
+            "mean": mean,
+            "std": math.sqrt(variance) if n else math.nan,
+            "min": sums["low"][i],
+            "max": sums["high"][i],
+            "pixels": n,
+            "nodata": sums["nodata"],
+        }
+    return table

@@ -1,0 +1,44 @@
+"""One job per folder: a lock that dies with its process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterator
+
+from rsjax.errors import RsjaxError
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds `folder` for this process; the kernel lets go however the process ends.
+
+    Raises:
+        RsjaxError: another job holds it; names its host, process and start.
+    """
+    path = pathlib.Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            try:
+                held = json.loads(file.read())
+                who = f"process {held['pid']} on {held['host']} since {held['since']}"
+            except (ValueError, KeyError):
+                who = "another process"
+            raise RsjaxError(
+                f"{path.parent}: in use by {who}. Wait for it, stop it, or use another folder"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}))
+        file.flush()
+        yield

@@ -1,0 +1,95 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rsjax.datasets.info import ImageSpec
+from rsjax.errors import SensorError
+from rsjax.input.preprocess import Inputs, make_inputs, preprocess, resample
+
+IMAGES = {
+    "s2_10m": ImageSpec("sentinel2_l2a", ("B02", "B03"), 12, 12, "uint16", "reflectance_1e4", 10.0),
+    "s2_20m": ImageSpec("sentinel2_l2a", ("B05", "B8A"), 6, 6, "uint16", "reflectance_1e4", 20.0),
+    "s1": ImageSpec("sentinel1", ("VV",), 12, 12, "float32", "db", 10.0),
+}
+STATISTICS = {
+    "sentinel2_l2a": {b: {"mean": 1000.0 + i, "std": 300.0 + i}
+                      for i, b in enumerate(("B02", "B03", "B05", "B8A"))},
+    "sentinel1": {"VV": {"mean": -12.0, "std": 5.0}},
+}  # fmt: skip
+
+
+def raw(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "s2_10m": rng.integers(0, 65535, (3, 12, 12, 2), np.uint16),
+        "s2_20m": rng.integers(0, 5000, (3, 6, 6, 2), np.uint16),
+        "s1": rng.normal(-12, 5, (3, 12, 12, 1)).astype(np.float32),
+    }
+
+
+def test_bands_follow_their_names_not_their_positions():
+    names = ("sentinel1/VV", "sentinel2_l2a/B8A", "sentinel2_l2a/B03", "sentinel2_l2a/B02")
+    inputs = make_inputs(IMAGES, names, STATISTICS, (12, 12), "nearest")
+    batch = raw()
+    x = np.asarray(jax.jit(preprocess(inputs))(batch))
+    assert x.shape == (3, 12, 12, 4)
+    assert x.dtype == np.float32
+    b8a = np.kron(batch["s2_20m"][..., 1], np.ones((1, 2, 2)))
+    for channel, (image, mean, std) in enumerate([
+        (batch["s1"][..., 0], -12.0, 5.0), (b8a, 1003.0, 303.0),
+        (batch["s2_10m"][..., 1], 1001.0, 301.0), (batch["s2_10m"][..., 0], 1000.0, 300.0),
+    ]):  # fmt: skip
+        np.testing.assert_allclose(x[..., channel], (image - mean) / std, rtol=1e-5, atol=1e-4)
+
+
+def test_entries_that_no_band_needs_are_not_read():
+    inputs = make_inputs(IMAGES, ("sentinel1/VV",), STATISTICS, (12, 12))
+    assert set(inputs.images) == {"s1"}
+    assert preprocess(inputs)({"s1": raw()["s1"]}).shape == (3, 12, 12, 1)
+
+
+def test_a_coarser_grid_is_the_mean_over_blocks():
+    image = raw()["s2_10m"].astype(np.float32)
+    found = resample(jnp.asarray(image), (4, 6), "bilinear")
+    want = image.reshape(3, 4, 3, 6, 2, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+def test_bilinear_matches_scipy():
+    from scipy import ndimage
+
+    image = raw()["s2_20m"][..., :1].astype(np.float32)
+    found = np.asarray(resample(jnp.asarray(image), (12, 12), "bilinear"))
+    at = (np.arange(12) + 0.5) / 2 - 0.5
+    rows, columns = np.meshgrid(at, at, indexing="ij")
+    want = ndimage.map_coordinates(image[0, ..., 0], [rows, columns], order=1, mode="nearest")
+    np.testing.assert_allclose(found[0, ..., 0], want, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [
+        (("sentinel2_l2a/B99",), "B99.*not in the shards"),
+        (("sentinel2_l2a/B02",) * 2, "repeat"),
+        ((), "config.data.bands"),
+    ],
+)
+def test_unknown_or_repeated_bands_are_refused(bands, message):
+    with pytest.raises(SensorError, match=message):
+        make_inputs(IMAGES, bands, STATISTICS, (12, 12))
+
+
+def test_constant_bands_and_missing_statistics_are_refused():
+    flat = {"sentinel1": {"VV": {"mean": 1.0, "std": 0.0}}}
+    with pytest.raises(SensorError, match="no usable statistics"):
+        make_inputs(IMAGES, ("sentinel1/VV",), flat, (12, 12))
+    with pytest.raises(SensorError, match="no usable statistics"):
+        make_inputs(IMAGES, ("sentinel1/VV",), {}, (12, 12))
+
+
+def test_inputs_survive_json():
+    inputs = make_inputs(IMAGES, ("sentinel1/VV", "sentinel2_l2a/B8A"), STATISTICS, (12, 12))
+    assert Inputs.from_json(json.loads(json.dumps(inputs.to_json()))) == inputs

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from rsjax.datasets.info import DatasetInfo, ImageSpec
+from rsjax.input import records
+
+
+def card(**changes):
+    fields = dict(
+        name="toy", version="1.0.0", title="Toy", page="https://example.org", licence="CC0",
+        citation="none", images={
+            "s2_10m": ImageSpec("sentinel2_l2a", ("B02", "B03"), 6, 5, "uint16",
+                                "reflectance_1e4", 10.0, 0),
+            "rgb": ImageSpec("rgb", ("red", "green", "blue"), 0, 0, "uint8", "dn8", 0.3),
+        },
+        label="multihot", nomenclature="eurosat", mask=(6, 5), mask_nomenclature="corine_l3",
+        metadata=("country",), splits={"train": 0}, rgb=("rgb", ("red", "green", "blue")),
+        rgb_range=(0, 255), georeferenced=True,
+    )  # fmt: skip
+    return DatasetInfo(**{**fields, **changes})
+
+
+def example(rng, label):
+    return {
+        "id": "patch-ß", "country": "Österreich", "crs": "EPSG:32633",
+        "transform": rng.normal(size=6), "label": label,
+        "s2_10m": rng.integers(0, 65535, (6, 5, 2), np.uint16),
+        "rgb": rng.integers(0, 255, (7, 9, 3), np.uint8),
+        "mask": rng.integers(0, 255, (6, 5), np.uint8),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["multihot", "index"])
+def test_what_tfds_writes_is_parsed_without_loss(kind):
+    rng = np.random.default_rng(0)
+    names = tuple("abcd")
+    info = card(label=kind)
+    label = np.array([0, 1, 1, 0], np.uint8) if kind == "multihot" else 3
+    want = example(rng, label)
+    features = records.features(info, names)
+    record = features.serialize_example(want)
+    entries = records.parse(record)
+    for name, shape in (("s2_10m", (6, 5, 2)), ("rgb", (0, 0, 3)), ("mask", (6, 5))):
+        found = records.tensor(entries, name, want[name].dtype.name, shape)
+        np.testing.assert_array_equal(found, want[name])
+    np.testing.assert_array_equal(
+        records.tensor(entries, "transform", "float64", (6,)), want["transform"]
+    )
+    assert records.text(entries, "country") == "Österreich"
+    assert records.text(entries, "id") == "patch-ß"
+    if kind == "index":
+        assert entries["label"] == [3]
+    else:
+        np.testing.assert_array_equal(records.tensor(entries, "label", "uint8", (4,)), label)
+    # The reference reader of the format agrees.
+    decoded = features.deserialize_example_np(record)
+    np.testing.assert_array_equal(decoded["rgb"], want["rgb"])
+
+
+def test_damaged_records_are_refused():
+    info = card()
+    rng = np.random.default_rng(1)
+    record = records.features(info, tuple("abcd")).serialize_example(
+        example(rng, np.zeros(4, np.uint8))
+    )
+    for bad in (b"", record[:100], record[:-1], b"\xff" * 50):
+        with pytest.raises(ValueError, match=r"record|Example"):
+            records.parse(bad)
+    entries = records.parse(record)
+    with pytest.raises(ValueError, match="expected"):
+        records.tensor(entries, "s2_10m", "uint16", (6, 6, 2))
+    with pytest.raises(ValueError, match="no entry 's1'"):
+        records.tensor(entries, "s1", "float32", (6, 6, 2))
+    with pytest.raises(ValueError, match="shape"):
+        records.tensor(entries, "rgb", "uint8", (0, 0, 4))
+
+
+def test_card_survives_json():
+    import json
+
+    info = card()
+    assert DatasetInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
