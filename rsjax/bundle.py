@@ -1,0 +1,316 @@
+"""A trained model with all that it needs to predict: training writes it, mapping reads it.
+
+A bundle is a folder with `weights.safetensors` (parameters and batch statistics, no pickle) and
+`rsjax.json`: the model and its fields, the bands, their units and statistics, the classes with
+their colours, the task, and what it was trained on. `rsjax.load(path)` takes a bundle, or a
+workdir that has one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsjax import sensors
+from rsjax.datasets.info import ImageSpec
+from rsjax.errors import BundleError, SensorError
+from rsjax.input.preprocess import Inputs, preprocess
+from rsjax.landcover import Nomenclature
+
+FORMAT = 1
+ABOUT, WEIGHTS = "rsjax.json", "weights.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Predictions for a batch of images.
+
+    Attributes:
+        classes: names of all classes.
+        probabilities: (B, K) float32.
+        labels: for each image the names of its predicted classes: the most probable one, or all
+            above the threshold in a multi-label task, most probable first.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    labels: list[list[str]]
+
+    def __str__(self) -> str:
+        lines = []
+        for row, names in zip(self.probabilities, self.labels, strict=True):
+            shares = (f"{n} {row[self.classes.index(n)]:.2f}" for n in names)
+            lines.append(", ".join(shares) or "no class above the threshold")
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model; `predict` is all that most users need.
+
+    Attributes:
+        variables: {'params': ..., 'batch_stats': ...} float32.
+        inputs: bands, units, statistics and grid of the input.
+        nomenclature: the classes.
+        about: everything else, as in `rsjax.json`: model, task, trained_on, metrics, config.
+    """
+
+    variables: dict[str, Any]
+    inputs: Inputs
+    nomenclature: Nomenclature
+    about: dict[str, Any]
+
+    @functools.cached_property
+    def module(self) -> Any:
+        """The Linen module."""
+        from rsjax import models
+
+        model = self.about["model"]
+        return models.get(
+            model["name"],
+            num_classes=self.about["outputs"],
+            dtype=jax.numpy.dtype(model["dtype"]).type,
+            **model["fields"],
+        )
+
+    @functools.cached_property
+    def task(self) -> Any:
+        """The task, with its threshold."""
+        from rsjax import tasks
+
+        task = self.about["task"]
+        return tasks.make(task["name"], {**task, "class_weights": "none"}, len(self.nomenclature))
+
+    def predict(
+        self,
+        images: Mapping[str, np.ndarray] | np.ndarray,
+        *,
+        bands: Sequence[str] | None = None,
+        unit: str | None = None,
+        batch_size: int = 64,
+    ) -> Prediction:
+        """Class names and probabilities of images.
+
+        Args:
+            images: either the entries of a dataset, {'s2_10m': (B, h, w, c), ...}, with the bands
+                of `self.inputs.images` in their order; or one array (B, H, W, C), or (H, W, C),
+                on the model's grid, its channels named by `bands`.
+            bands: names of the channels, 'B02' or 'sentinel2_l2a/B02', in any order; more than
+                the model takes is fine. None: the model's own, `self.inputs.bands`.
+            unit: unit of the values of an array (`rsjax.sensors.UNITS`); None: that of training.
+            batch_size: images computed at once.
+
+        Raises:
+            BundleError: sizes, dtypes or values that do not fit.
+            SensorError: bands are missing or cannot be told apart, or the unit does not fit.
+        """
+        if isinstance(images, Mapping):
+            inputs, batch = self.inputs, self._checked(images)
+        else:
+            inputs, batch = self._from_array(np.asarray(images), bands, unit)
+        return self._run(inputs, batch, batch_size)
+
+    def _run(self, inputs: Inputs, batch: dict[str, np.ndarray], batch_size: int) -> Prediction:
+        apply = _apply(self.module, self.task.probabilities, _Frozen(inputs))
+        count = len(next(iter(batch.values())))
+        parts = []
+        for start in range(0, count, batch_size):
+            part = {k: v[start : start + batch_size] for k, v in batch.items()}
+            short = min(batch_size, count) - len(next(iter(part.values())))
+            if short > 0:  # one shape, one compilation
+                part = {
+                    k: np.concatenate([v, np.repeat(v[-1:], short, 0)]) for k, v in part.items()
+                }
+            found = np.asarray(apply(self.variables, part))
+            parts.append(found[: len(found) - short] if short > 0 else found)
+        probabilities = np.concatenate(parts)
+        chosen = self.task.decide(probabilities)
+        names = self.nomenclature.names
+        labels = [
+            [names[i] for i in np.argsort(-row) if yes[i]]
+            for row, yes in zip(probabilities, chosen, strict=True)
+        ]
+        return Prediction(tuple(names), probabilities, labels)
+
+    def _checked(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch = {}
+        for name, spec in self.inputs.images.items():
+            if name not in images:
+                raise SensorError(
+                    f"no entry '{name}' ({spec.sensor} {', '.join(spec.bands)}); the model needs "
+                    f"{sorted(self.inputs.images)}, found {sorted(images)}"
+                )
+            image = np.asarray(images[name])
+            image = image[None] if image.ndim == 3 else image
+            height, width = image.shape[1:3]
+            shape = (spec.height or height, spec.width or width, len(spec.bands))
+            if image.shape[1:] != shape:
+                raise BundleError(
+                    f"entry '{name}' is {image.shape[1:]}, expected {shape}: rows, columns and "
+                    f"bands {', '.join(spec.bands)}"
+                )
+            _check_values(image, spec, name)
+            batch[name] = image
+        if len({len(v) for v in batch.values()}) > 1:
+            raise BundleError(f"entries of {[len(v) for v in batch.values()]} images; give equal")
+        return batch
+
+    def _from_array(
+        self, image: np.ndarray, bands: Sequence[str] | None, unit: str | None
+    ) -> tuple[Inputs, dict[str, np.ndarray]]:
+        image = image[None] if image.ndim == 3 else image
+        names = tuple(bands or self.inputs.bands)
+        if image.ndim != 4 or image.shape[-1] != len(names):
+            raise BundleError(
+                f"the image is {image.shape}, expected (rows, columns, {len(names)}) or a batch "
+                f"of it; channels {', '.join(names)}. Name yours with bands=[...]"
+            )
+        sizes = {self.inputs.grid} | {(s.height, s.width) for s in self.inputs.images.values()}
+        largest = max(sizes)
+        if image.shape[1:3] not in (self.inputs.grid, largest):
+            raise BundleError(
+                f"the image is {image.shape[1]} x {image.shape[2]} pixels, the model takes "
+                f"{largest[0]} x {largest[1]} or {self.inputs.grid[0]} x {self.inputs.grid[1]}; "
+                "cut patches of that size, it is not resized silently"
+            )
+        batch, specs = {}, {}
+        for spec in self.inputs.images.values():
+            wanted = [b for b in spec.bands if f"{spec.sensor}/{b}" in self.inputs.bands]
+            at = []
+            for band in wanted:
+                full = f"{spec.sensor}/{band}"
+                hits = [i for i, n in enumerate(names) if n in (full, band)]
+                if len(hits) != 1:
+                    what = "missing" if not hits else "given more than once"
+                    raise SensorError(
+                        f"band {full} is {what}; the model needs {', '.join(self.inputs.bands)}, "
+                        f"found {', '.join(names)}"
+                    )
+                at.append(hits[0])
+            part = image[..., at]
+            if unit and unit != spec.unit:
+                part = sensors.convert(part, unit, spec.unit)
+            key = f"{spec.sensor}_{spec.gsd_m:g}m"
+            height, width = image.shape[1:3]
+            specs[key] = dataclasses.replace(
+                spec, bands=tuple(wanted), height=height, width=width, dtype=str(part.dtype)
+            )
+            _check_values(part, specs[key], "image")
+            batch[key] = part
+        return dataclasses.replace(self.inputs, images=specs), batch
+
+
+class _Frozen:
+    """Hashes `Inputs` by content, so that equal inputs share one compiled function."""
+
+    def __init__(self, inputs: Inputs):
+        self.inputs = inputs
+        self.key = json.dumps(inputs.to_json(), sort_keys=True)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Frozen) and other.key == self.key
+
+
+@functools.lru_cache(maxsize=16)
+def _apply(module: Any, probabilities: Callable[..., Any], inputs: _Frozen) -> Callable[..., Any]:
+    to_image = preprocess(inputs.inputs)
+    return jax.jit(
+        lambda variables, batch: probabilities(module.apply(variables, to_image(batch), False))
+    )
+
+
+def _check_values(image: np.ndarray, spec: ImageSpec, name: str) -> None:
+    """Refuses values that cannot be in the unit that the model was trained on."""
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise BundleError(f"'{name}' has NaN or infinite pixels; fill or cut them out first")
+    low, high = sensors.valid_range(spec.sensor, spec.unit)
+    found = float(image.min()), float(image.max())
+    tiny = spec.unit.startswith("reflectance_") and image.size > 1 and 0 <= found[1] <= 2
+    if found[0] < low or found[1] > high or (tiny and found[1] > 0):
+        raise BundleError(
+            f"'{name}' has values from {found[0]:g} to {found[1]:g}, but {spec.sensor} in the "
+            f"model's unit '{spec.unit}' lies in [{low:g}, {high:g}]"
+            + (" and reaches beyond 2" if tiny else "")
+            + f". Say what yours are in: unit=... ({', '.join(sensors.UNITS)})"
+        )
+
+
+def save(model: Model, folder: str | os.PathLike[str]) -> None:
+    """Writes a bundle; an older one there is replaced as a whole."""
+    from flax.traverse_util import flatten_dict
+    from safetensors.numpy import save_file
+
+    folder = pathlib.Path(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    flat = flatten_dict(jax.device_get(model.variables), sep="/")
+    save_file({k: np.ascontiguousarray(v) for k, v in flat.items()}, temporary / WEIGHTS)
+    about = {
+        "format": FORMAT,
+        **model.about,
+        "inputs": model.inputs.to_json(),
+        "nomenclature": model.nomenclature.to_json(),
+        "weights_sha256": _sha256(temporary / WEIGHTS),
+    }
+    (temporary / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Opens a bundle, or the bundle of a workdir.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
+    from flax.traverse_util import unflatten_dict
+    from safetensors.numpy import load_file
+
+    folder = pathlib.Path(path)
+    if (folder / "bundle" / ABOUT).is_file():
+        folder = folder / "bundle"
+    if not (folder / ABOUT).is_file():
+        raise BundleError(
+            f"{folder}: no bundle ({ABOUT} and {WEIGHTS}) here or in its subfolder 'bundle'. Give "
+            "a workdir whose run reached its first evaluation, or a bundle"
+        )
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        if about.pop("format") != FORMAT:
+            raise BundleError(f"{folder / ABOUT}: another format than {FORMAT}; update rsjax")
+        inputs = Inputs.from_json(about.pop("inputs"))
+        nomenclature = Nomenclature.from_json(about.pop("nomenclature"))
+        expected = about.pop("weights_sha256")
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / ABOUT}: damaged ({error!r}); copy the bundle again") from None
+    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != expected:
+        raise BundleError(
+            f"{folder / WEIGHTS}: missing or damaged (its sha256 is not that in {ABOUT}); copy "
+            "the bundle again"
+        )
+    variables = unflatten_dict(load_file(folder / WEIGHTS), sep="/")
+    variables.setdefault("batch_stats", {})
+    return Model(variables, inputs, nomenclature, about)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

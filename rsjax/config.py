@@ -1,0 +1,255 @@
+"""Every field of a run, with its unit and meaning: the one list of defaults, and its checks.
+
+A config file (`configs/*.py`) starts from `base()` and sets what its run needs; the command line
+overrides single fields (`--config.batch_size=64`); `--print_config` shows all of them. `validate`
+finds what cannot work before any data is read, all errors at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+from ml_collections import ConfigDict
+
+from rsjax.errors import ConfigError
+
+
+def base() -> ConfigDict:
+    """The fields of a run with their defaults, locked. Empty strings and zeros mean 'none'."""
+    c = ml_collections.ConfigDict()
+    c.name = ""  # of the run, in logs and in the report
+    c.mode = "train"  # train | eval
+    c.seed = 0  # root of all random numbers: parameters, order, augmentation, dropout
+
+    c.data = d = ConfigDict()
+    d.dataset = ""  # name in rsjax.datasets
+    d.data_dir = "data"  # shards lie in data_dir/dataset/version
+    d.version = ""  # of the shards; empty: the only one there
+    d.source = ""  # official download, named in the error when there are no shards
+    d.options = ConfigDict()  # options of the dataset when a simulation is prepared
+    d.simulate_samples = 0  # > 0: simulate a download of so many samples if there are no shards
+    d.train_split = "train"  # several joined by '+'
+    d.validation_split = "validation"  # chooses the best checkpoint; empty: none
+    d.test_split = "test"  # evaluated once, at the end; empty: none
+    d.bands = ("",)  # 'sensor/band', in the order of the model's channels
+    d.grid_px = 0  # side of the model's square input, in pixels
+    d.resample = "bilinear"  # bilinear | nearest, for bands on another grid
+    d.fit_px = 0  # > 0: crop or reflect images of varying size to this side
+    d.statistics = "computed"  # computed (on the train split) | published
+    d.threads = 2  # reading threads of each process
+    d.buffer = 4  # batches read ahead
+
+    c.task = t = ConfigDict()
+    t.name = "multilabel"  # name in rsjax.tasks
+    t.label_smoothing = 0.0
+    t.class_weights = "none"  # none | inverse (of the class counts of the train split)
+    t.threshold = 0.5  # probability from which a label is predicted (multilabel)
+
+    c.model = m = ConfigDict()
+    m.name = "resnet50"  # name in rsjax.models
+    m.fields = ConfigDict()  # fields of the model, e.g. stem, dropout_rate, drop_path_rate
+    m.dtype = "float32"  # float32 | bfloat16, of the computation; parameters stay float32
+
+    c.batch_size = 256  # samples a step, over all devices and processes
+    c.eval_batch_size = 256  # the same in evaluation
+    c.total_steps = 0  # length of the run: steps ...
+    c.total_epochs = 0.0  # ... or epochs
+
+    c.optimizer = o = ConfigDict()
+    o.name = "adamw"  # adamw | sgd | lamb
+    o.learning_rate = 1e-3  # peak
+    o.weight_decay = 0.0  # decoupled for adamw and lamb, L2 for sgd; kernels only
+    o.momentum = 0.9  # sgd
+    o.nesterov = True  # sgd
+    o.b1 = 0.9  # adamw, lamb
+    o.b2 = 0.999  # adamw, lamb
+    o.eps = 1e-8  # adamw, lamb
+    o.clip_norm = 0.0  # > 0: clip the global norm of the gradient
+    o.accumulate_steps = 1  # micro-batches a step; batch_size is their sum
+    o.factors = ()  # ((regex, factor), ...): learning-rate factors by parameter name; 0 freezes
+
+    c.schedule = s = ConfigDict()
+    s.name = "cosine"  # cosine | linear | constant
+    s.warmup_steps = 0  # linear warm-up: steps ...
+    s.warmup_epochs = 0.0  # ... or epochs
+    s.final_factor = 0.0  # of the peak, at the end
+
+    c.ema_decay = 0.0  # > 0: exponential moving average of the parameters, used in evaluation
+
+    c.augment = a = ConfigDict()
+    a.d4 = False  # the eight symmetries of the square
+    a.max_zoom = 1.0  # > 1: a random window, enlarged up to so much
+    a.brightness_std = 0.0  # in standard deviations of the bands
+    a.contrast_std = 0.0  # of the logarithm of the contrast
+    a.noise_std = 0.0  # in standard deviations of the bands
+    a.band_dropout = 0.0  # probability for each band
+    a.sensor_dropout = 0.0  # probability for each sensor
+    a.mixup_alpha = 0.0  # of the beta distribution
+    a.cutmix_alpha = 0.0  # of the beta distribution
+
+    c.eval_every_steps = 0  # evaluation on the validation split: steps ...
+    c.eval_every_epochs = 1.0  # ... or epochs
+    c.early_stop_evals = 0  # > 0: stop after so many evaluations without a better one
+    c.checkpoint_every_steps = 1000
+    c.keep_latest = 2  # checkpoints
+    c.keep_best = 1  # checkpoints
+    c.max_bad_steps = 10  # steps in a row with a non-finite loss or gradient, then stop
+    c.resume_data = "refuse"  # refuse | restart: what to do if data or batch size changed
+
+    c.mesh = ConfigDict()
+    c.mesh.model_parallel = 1  # devices along the mesh axis 'model'; the rest is 'data'
+
+    c.log_every_steps = 50
+    c.tensorboard = True
+    c.wandb_project = ""  # Weights & Biases; needs rsjax[wandb]
+    c.profile_start_step = 0  # > 0: write a profile of profile_steps steps from here
+    c.profile_steps = 10
+    c.compilation_cache_dir = "~/.cache/rsjax/xla"  # empty: none
+    c.deterministic = True  # reproducible kernels on GPU (slower); the CPU always is
+
+    c.eval = ConfigDict()  # mode=eval
+    c.eval.checkpoint = ""  # bundle or workdir; empty: that of --workdir
+    c.eval.split = "test"
+    return c.lock()
+
+
+# field -> choices; field -> (lowest, highest) with bounds allowed
+CHOICES = {
+    "mode": ("train", "eval"),
+    "data.resample": ("bilinear", "nearest"),
+    "data.statistics": ("computed", "published"),
+    "task.class_weights": ("none", "inverse"),
+    "model.dtype": ("float32", "bfloat16"),
+    "optimizer.name": ("adamw", "sgd", "lamb"),
+    "schedule.name": ("cosine", "linear", "constant"),
+    "resume_data": ("refuse", "restart"),
+}
+RANGES = {
+    "seed": (0, 2**31 - 1),
+    "data.simulate_samples": (0, 10**7),
+    "data.grid_px": (1, 10**5),
+    "data.fit_px": (0, 10**5),
+    "data.threads": (0, 256),
+    "data.buffer": (1, 10**4),
+    "task.label_smoothing": (0.0, 0.99),
+    "task.threshold": (0.0, 1.0),
+    "batch_size": (1, 10**7),
+    "eval_batch_size": (1, 10**7),
+    "total_steps": (0, 10**9),
+    "total_epochs": (0.0, 1e6),
+    "optimizer.learning_rate": (0.0, 1e3),
+    "optimizer.weight_decay": (0.0, 1e3),
+    "optimizer.momentum": (0.0, 1.0),
+    "optimizer.clip_norm": (0.0, 1e9),
+    "optimizer.accumulate_steps": (1, 10**4),
+    "schedule.warmup_steps": (0, 10**9),
+    "schedule.warmup_epochs": (0.0, 1e6),
+    "schedule.final_factor": (0.0, 1.0),
+    "ema_decay": (0.0, 0.999999),
+    "augment.max_zoom": (1.0, 16.0),
+    "augment.brightness_std": (0.0, 10.0),
+    "augment.contrast_std": (0.0, 10.0),
+    "augment.noise_std": (0.0, 10.0),
+    "augment.band_dropout": (0.0, 0.99),
+    "augment.sensor_dropout": (0.0, 0.99),
+    "augment.mixup_alpha": (0.0, 100.0),
+    "augment.cutmix_alpha": (0.0, 100.0),
+    "eval_every_steps": (0, 10**9),
+    "eval_every_epochs": (0.0, 1e6),
+    "early_stop_evals": (0, 10**6),
+    "checkpoint_every_steps": (1, 10**9),
+    "keep_latest": (1, 10**6),
+    "keep_best": (1, 10**6),
+    "max_bad_steps": (1, 10**6),
+    "mesh.model_parallel": (1, 10**5),
+    "log_every_steps": (1, 10**9),
+    "profile_steps": (1, 10**6),
+}
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every field."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict) and len(value):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks names, choices, ranges and combinations.
+
+    Raises:
+        ConfigError: lists everything that is wrong, with the key, the value and what would do.
+    """
+    from rsjax import datasets, models, tasks
+
+    values = dict(flatten(config))
+    problems = []
+    for key, known in CHOICES.items():
+        if values[key] not in known:
+            problems.append(f"{key}={values[key]!r}: choose one of {', '.join(known)}")
+    for key, (low, high) in RANGES.items():
+        if not low <= values[key] <= high:
+            problems.append(f"{key}={values[key]!r}: must lie in [{low}, {high}]")
+    for key, names in (
+        ("data.dataset", datasets.names()),
+        ("task.name", tuple(tasks.TASKS)),
+        ("model.name", tuple(models.TABLE)),
+    ):
+        if values[key] not in names:
+            close = difflib.get_close_matches(str(values[key]), names, 1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            problems.append(f"{key}={values[key]!r}: {hint}known: {', '.join(names)}")
+    if bool(config.total_steps) == bool(config.total_epochs):
+        problems.append("set one of total_steps and total_epochs")
+    for pair in ("schedule.warmup", "eval_every"):
+        if values[f"{pair}_steps"] and values[f"{pair}_epochs"]:
+            problems.append(f"set one of {pair}_steps and {pair}_epochs, and the other to 0")
+    if not config.data.bands or not all("/" in band for band in config.data.bands):
+        problems.append(f"data.bands={tuple(config.data.bands)}: name them as 'sensor/band'")
+    if config.batch_size % config.optimizer.accumulate_steps:
+        problems.append(
+            f"batch_size={config.batch_size} is no multiple of "
+            f"optimizer.accumulate_steps={config.optimizer.accumulate_steps}"
+        )
+    for entry in config.optimizer.factors:
+        if len(entry) != 2 or not isinstance(entry[0], str) or entry[1] < 0:
+            problems.append(f"optimizer.factors: {entry!r} is not (regex, factor >= 0)")
+    if config.early_stop_evals and not config.data.validation_split:
+        problems.append("early_stop_evals needs data.validation_split")
+    if problems:
+        raise ConfigError("the config cannot work:\n  " + "\n  ".join(problems))
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain JSON types (tuples become lists)."""
+    import json
+
+    return json.loads(config.to_json_best_effort())
+
+
+def table(config: ConfigDict, overridden: dict[str, Any]) -> str:
+    """Every field with its type, its value in the config file or default, and the override."""
+    rows = [("field", "type", "value", "")]
+    for key, value in flatten(config):
+        mark = "from the command line" if key in overridden else ""
+        rows.append((key, type(value).__name__, repr(value), mark))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def steps_of(config: ConfigDict, name: str, steps_per_epoch: float) -> int:
+    """The duration `name_steps` or `name_epochs`, in steps."""
+    import math
+
+    values = dict(flatten(config))
+    if values[f"{name}_steps"]:
+        return int(values[f"{name}_steps"])
+    return math.ceil(values[f"{name}_epochs"] * steps_per_epoch - 1e-9)

@@ -1,0 +1,129 @@
+"""The shards that a config asks for, opened split by split."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from rsjax import datasets
+from rsjax.errors import CheckpointError, ConfigError, ShardError
+from rsjax.input import build, manifest
+from rsjax.input.preprocess import Inputs, make_inputs
+from rsjax.input.source import ShardSource
+
+log = logging.getLogger("rsjax")
+
+
+def find_shards(config: ConfigDict) -> pathlib.Path:
+    """The folder of the shards; a config that simulates its data prepares them first.
+
+    Raises:
+        ShardError: no shards; names the folder, the dataset's page and the commands to run.
+    """
+    d = config.data
+    try:
+        return manifest.find(d.data_dir, d.dataset, d.version)
+    except ShardError as error:
+        if not d.simulate_samples:
+            source = d.source or f"/path/to/{d.dataset}"
+            page = datasets.get(d.dataset)(source).info.page
+            raise ShardError(
+                f"{error}. Download it from {page}, then run\n"
+                f"  python -m rsjax.prepare --dataset={d.dataset} --source={source} "
+                f"--data_dir={d.data_dir}\n"
+                "and this command again (with --config.data.data_dir=... if it lies elsewhere)"
+            ) from None
+    if jax.process_index() == 0:
+        from rsjax.datasets.simulate import simulate
+
+        source = pathlib.Path(d.data_dir) / f"download-{d.dataset}-{d.simulate_samples}"
+        if not source.exists():
+            log.info("simulating a download of %d samples in %s", d.simulate_samples, source)
+            partial = source.with_name(f".{source.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            simulate(d.dataset, partial, d.simulate_samples, seed=0)
+            partial.rename(source)
+        build.build(d.dataset, source, d.data_dir, d.options.to_dict())
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("rsjax_data_prepared")
+    return manifest.find(d.data_dir, d.dataset, d.version)
+
+
+def open_split(config: ConfigDict, root: pathlib.Path, split: str, inputs: Inputs) -> ShardSource:
+    """The records of a split, with the entries that the model and the task need."""
+    fit = {name: (config.data.fit_px,) * 2 for name in inputs.images} if config.data.fit_px else {}
+    return ShardSource(root, split, columns=[*inputs.images, "label"], fit=fit)
+
+
+def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manifest, Inputs]:
+    """What the shards are, and the model's input as the config chooses it.
+
+    Raises:
+        ConfigError: published statistics are asked for and the dataset has none.
+        SensorError: a band is not in the shards.
+    """
+    made = manifest.load(root)
+    statistics: Any = made.statistics
+    if config.data.statistics == "published":
+        if not made.info.published_statistics:
+            raise ConfigError(f"data.statistics='published': {made.info.title} has none")
+        statistics = {
+            sensor: {band: {"mean": mean, "std": std} for band, (mean, std) in bands.items()}
+            for sensor, bands in made.info.published_statistics.items()
+        }
+    grid = (config.data.grid_px,) * 2
+    images = dict(made.info.images)
+    return made, make_inputs(images, config.data.bands, statistics, grid, config.data.resample)
+
+
+def class_counts(made: manifest.Manifest, split: str) -> list[int]:
+    """Samples of each class in a split, or in several joined by '+'."""
+    parts = [made.splits[name]["class_counts"] for name in split.split("+") if name in made.splits]
+    return [sum(values) for values in zip(*parts, strict=True)]
+
+
+def fingerprint(config: ConfigDict, made: manifest.Manifest) -> dict[str, Any]:
+    """What must not change for a run to go on at its position in the data."""
+    return {
+        "dataset": made.info.name,
+        "shards": made.fingerprint(),
+        "train_split": config.data.train_split,
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "order": "grain index shuffle, 4 rounds",
+    }
+
+
+def resume_position(config: ConfigDict, saved: dict[str, Any], current: dict[str, Any]) -> int:
+    """The position in the data to go on from, as a checkpoint saved it.
+
+    Args:
+        config: `resume_data` says what to do if the data is not what it was.
+        saved: the `data` part of the checkpoint: position and fingerprint.
+        current: the fingerprint of this run.
+
+    Raises:
+        CheckpointError: the data changed; names what.
+    """
+    before = saved["fingerprint"]
+    changed = [
+        f"{k}: {before.get(k)!r} then, {v!r} now" for k, v in current.items() if before.get(k) != v
+    ]
+    if not changed:
+        return saved["position"]
+    if config.resume_data == "restart":
+        log.warning("the data changed, its order restarts: %s", "; ".join(changed))
+        return 0
+    raise CheckpointError(
+        "the checkpoint of this workdir was made with other data\n  "
+        + "\n  ".join(changed)
+        + "\nChange it back, use another --workdir, or begin a new order of the data with "
+        "--config.resume_data=restart"
+    )

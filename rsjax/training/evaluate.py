@@ -1,0 +1,110 @@
+"""Evaluates a model on a whole split: exact figures, and each sample's prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsjax.input.manifest import write_json
+from rsjax.metrics import to_host
+from rsjax.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What an evaluation found.
+
+    Attributes:
+        scalars: figures of the whole split; names state the averaging.
+        per_class: figures of each class, (C,).
+        matrix: confusion matrix (C, C), rows the reference, or None.
+        samples: per record in order: index, labels, probabilities (N, K), loss (N,).
+    """
+
+    scalars: dict[str, float]
+    per_class: dict[str, np.ndarray]
+    matrix: np.ndarray | None
+    samples: dict[str, np.ndarray]
+
+    def save(self, folder: pathlib.Path, split: str, about: dict[str, Any]) -> None:
+        """Writes `split.json` (figures) and `split.npz` (samples) into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{split}.tmp.npz"
+        np.savez_compressed(temporary, **self.samples)  # type: ignore[arg-type]
+        temporary.replace(folder / f"{split}.npz")
+        table = {name: values.tolist() for name, values in self.per_class.items()}
+        matrix = None if self.matrix is None else self.matrix.tolist()
+        data = {**about, "split": split, "scalars": self.scalars, "per_class": table}
+        write_json(folder / f"{split}.json", {**data, "confusion_matrix": matrix})
+
+
+def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
+    """What `Results.save` wrote, and what it was told about the run."""
+    data = json.loads((folder / f"{split}.json").read_text())
+    with np.load(folder / f"{split}.npz", allow_pickle=False) as file:
+        samples = dict(file)
+    matrix = data.pop("confusion_matrix")
+    results = Results(
+        data.pop("scalars"),
+        {name: np.asarray(values, float) for name, values in data.pop("per_class").items()},
+        None if matrix is None else np.asarray(matrix, np.int64),
+        samples,
+    )
+    return results, data
+
+
+def evaluate(
+    eval_step: Callable[..., Any],
+    params: Any,
+    batch_stats: Any,
+    batches: Iterable[dict[str, Any]],
+    task: Task,
+    class_counts: list[int],
+) -> Results:
+    """Runs `eval_step` over all batches and computes the figures of the whole set.
+
+    Args:
+        eval_step: jitted; its outputs are replicated, so every process has all of them.
+        params: parameters.
+        batch_stats: batch statistics.
+        batches: batches on the mesh.
+        task: metrics and baseline.
+        class_counts: samples of each class in the split, for the baseline.
+
+    Raises:
+        DatasetError, RsjaxError: labels or predictions cannot be scored.
+    """
+    total = {name: metric.empty() for name, metric in task.metrics.items()}
+    parts: list[dict[str, np.ndarray]] = []
+    pending = None
+    for batch in batches:
+        ahead = eval_step(params, batch_stats, batch)
+        if pending is not None:
+            total = _collect(total, parts, pending)
+        pending = ahead  # read one batch late: the device works while the host counts
+    if pending is not None:
+        total = _collect(total, parts, pending)
+
+    samples = {k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k != "valid"}
+    keep = np.concatenate([p["valid"] for p in parts])
+    samples = {name: values[keep] for name, values in samples.items()}
+    scalars: dict[str, float] = {"loss": float(samples["loss"].mean())}
+    per_class: dict[str, np.ndarray] = {}
+    for metric in total.values():
+        scalars |= metric.compute()
+        per_class |= metric.per_class()
+    scalars[f"{task.headline}_of_class_frequencies"] = task.baseline(class_counts, len(keep[keep]))
+    matrix = np.asarray(total["confusion"].counts) if "confusion" in total else None
+    return Results(scalars, per_class, matrix, samples)
+
+
+def _collect(total: dict[str, Any], parts: list[dict[str, np.ndarray]], pending: Any) -> Any:
+    measured, outputs = jax.device_get(pending)
+    parts.append({name: np.asarray(value) for name, value in outputs.items()})
+    return {name: metric.merge(to_host(measured[name])) for name, metric in total.items()}

@@ -1,0 +1,101 @@
+"""Evaluates models on splits of prepared shards: during a run, at its end, and on their own."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from rsjax import bundle
+from rsjax.errors import RsjaxError
+from rsjax.input import pipeline
+from rsjax.input.manifest import Manifest
+from rsjax.input.preprocess import Inputs
+from rsjax.tasks import Task
+from rsjax.training import data, report, sharding, step
+from rsjax.training.describe import source_of
+from rsjax.training.evaluate import Results, evaluate
+
+log = logging.getLogger("rsjax")
+Examiner = Callable[[dict[str, Any], str], Results]
+
+
+def make_examiner(
+    config: ConfigDict, made: Manifest, model: Any, task: Task, inputs: Inputs, mesh: Any
+) -> Examiner:
+    """A function (state, split) -> results; it uses the moving average where the state has one.
+
+    Raises:
+        ConfigError: the devices cannot share eval_batch_size evenly.
+    """
+    sharding.check_batch("eval_batch_size", config.eval_batch_size, mesh)
+    same, over_data = sharding.replicated(mesh), sharding.over_data(mesh)
+    eval_step = jax.jit(
+        step.make_eval_step(model, task, inputs),
+        in_shardings=(same, same, over_data),
+        out_shardings=same,
+    )
+
+    def examine(state: dict[str, Any], split: str) -> Results:
+        batches = pipeline.eval_batches(
+            data.open_split(config, made.root, split, inputs),
+            config.eval_batch_size,
+            config.data.threads,
+            config.data.buffer,
+            jax.process_index(),
+            jax.process_count(),
+        )
+        return evaluate(
+            eval_step,
+            state.get("ema") or state["params"],
+            state["batch_stats"],
+            pipeline.OnMesh(batches, over_data),
+            task,
+            data.class_counts(made, split),
+        )
+
+    return examine
+
+
+def test_best(
+    workdir: pathlib.Path, examine: Examiner, made: Manifest, split: str
+) -> dict[str, float]:
+    """Figures of the model in the bundle, the best of the run, on a split; and the report."""
+    best = bundle.load(workdir)
+    found = examine(best.variables, split)
+    if jax.process_index() == 0:
+        found.save(workdir / "eval", split, {**best.about, "evaluated_on": source_of(made)})
+        log.info("report: %s", report.write(workdir, split, made.root))
+    return found.scalars
+
+
+def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+    """Evaluates a trained model (`config.eval.checkpoint`, else that of `workdir`) on a split.
+
+    Bands, statistics and task are those of the model; the shards are those of the config.
+
+    Raises:
+        BundleError: there is no model.
+        RsjaxError: the model and the shards have other classes.
+        ShardError: the split, or an entry that the model needs, is not in the shards.
+    """
+    sharding.set_up(config)
+    trained = bundle.load(config.eval.checkpoint or workdir)
+    made, _ = data.read_inputs(config, data.find_shards(config))
+    if made.nomenclature.names != trained.nomenclature.names:
+        raise RsjaxError(
+            f"the model knows the classes of '{trained.nomenclature.name}', the shards in "
+            f"{made.root} are labelled with '{made.nomenclature.name}'"
+        )
+    mesh = sharding.make_mesh(config.mesh.model_parallel)
+    examine = make_examiner(config, made, trained.module, trained.task, trained.inputs, mesh)
+    found = examine(trained.variables, config.eval.split)
+    if jax.process_index() == 0:
+        about = {**trained.about, "evaluated_on": source_of(made)}
+        found.save(workdir / "eval", config.eval.split, about)
+        log.info("report: %s", report.write(workdir, config.eval.split, made.root))
+    return found.scalars

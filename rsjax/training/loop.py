@@ -1,0 +1,245 @@
+"""The training loop, one page under headings."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from rsjax import lock, models, tasks
+from rsjax.config import steps_of, to_json
+from rsjax.errors import RsjaxError
+from rsjax.input import pipeline
+from rsjax.input.manifest import write_json
+from rsjax.training import data, optimizer, sharding, speed, step
+from rsjax.training.checkpoints import Checkpoints
+from rsjax.training.describe import describe, save_bundle
+from rsjax.training.examine import make_examiner, test_best
+from rsjax.training.logging import Progress, Writer
+from rsjax.training.preemption import watch
+
+log = logging.getLogger("rsjax")
+
+
+def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+    """Trains to the end, or on from the newest checkpoint; then evaluates and reports.
+
+    Args:
+        config: a validated config.
+        workdir: folder of checkpoints, bundle, figures and report; made if absent.
+
+    Returns:
+        The figures of the test split (of the validation split if there is none); empty if the
+        run was asked to stop before its end.
+
+    Raises:
+        RsjaxError: anything that the user can mend; see `rsjax.errors`.
+    """
+    with contextlib.ExitStack() as stack:
+        # -- Workdir and devices -------------------------------------------------------------
+        if jax.process_index() == 0:
+            stack.enter_context(lock.exclusive(workdir))
+        sharding.set_up(config)
+        mesh = sharding.make_mesh(config.mesh.model_parallel)
+        parts = config.optimizer.accumulate_steps
+        sharding.check_batch("batch_size", config.batch_size, mesh, parts)
+        log.info(
+            "%d %s device(s) in %d process(es), mesh %s",
+            jax.device_count(),
+            jax.devices()[0].device_kind,
+            jax.process_count(),
+            dict(mesh.shape),
+        )
+
+        # -- Data ----------------------------------------------------------------------------
+        root = data.find_shards(config)
+        made, inputs = data.read_inputs(config, root)
+        train = data.open_split(config, root, config.data.train_split, inputs)
+        steps_per_epoch = len(train) / config.batch_size
+        total_steps = steps_of(config, "total", steps_per_epoch)
+        eval_every = steps_of(config, "eval_every", steps_per_epoch) or total_steps
+        counts = data.class_counts(made, config.data.train_split)
+        if made.simulated:
+            log.warning("the imagery is SIMULATED: figures say nothing about real scenes")
+        log.info(
+            "%s, %d train samples, %.1f steps an epoch, %d steps",
+            made.info.title,
+            len(train),
+            steps_per_epoch,
+            total_steps,
+        )
+
+        # -- Model, optimizer, state ---------------------------------------------------------
+        task = tasks.make(config.task.name, config.task.to_dict(), len(made.nomenclature), counts)
+        model = models.get(
+            config.model.name,
+            num_classes=task.outputs,
+            dtype=jnp.dtype(config.model.dtype).type,
+            **config.model.fields,
+        )
+        schedule = optimizer.make_schedule(
+            config, total_steps, steps_of(config, "schedule.warmup", steps_per_epoch)
+        )
+        shapes = jax.eval_shape(functools.partial(step.init_state, config, model, inputs, None))
+        tx = optimizer.make_optimizer(config, shapes["params"], schedule)
+        init = functools.partial(step.init_state, config, model, inputs, tx)
+        same, split = sharding.replicated(mesh), sharding.over_data(mesh)
+        target = sharding.abstract(jax.eval_shape(init), same)
+        about = describe(config, made, inputs, task)
+        size = sum(math.prod(p.shape) for p in jax.tree.leaves(shapes["params"]))
+        log.info("%s: %d parameters", config.model.name, size)
+
+        # -- Steps ---------------------------------------------------------------------------
+        train_step = jax.jit(
+            step.make_train_step(config, model, task, inputs, tx, schedule),
+            in_shardings=(same, split),
+            out_shardings=(same, same),
+            donate_argnums=0,
+        )
+        examine = make_examiner(config, made, model, task, inputs, mesh)
+
+        # -- Resume, or start ----------------------------------------------------------------
+        # The newest sound checkpoint of the workdir, else step 0 of the seed.
+        checkpoints = stack.enter_context(
+            Checkpoints(
+                workdir / "checkpoints", task.headline, config.keep_latest, config.keep_best
+            )
+        )
+        fingerprint = data.fingerprint(config, made)
+        restored = checkpoints.restore(target)
+        if restored:
+            state, saved = restored
+            position = data.resume_position(config, saved["data"], fingerprint)
+            best, since_best = saved["best"], saved["since_best"]
+            if best is not None and not (workdir / "bundle").exists():
+                log.warning("the bundle of the best step is gone; the next evaluation writes one")
+                best = None
+            log.info("resumed from step %d", int(state["step"]))
+        else:
+            state, position = sharding.run_once(init, same), 0
+            best, since_best = None, 0
+        first = int(state["step"])
+        if jax.process_index() == 0:
+            write_json(workdir / "config.json", to_json(config))
+
+        # -- Train ---------------------------------------------------------------------------
+        batches = pipeline.OnMesh(
+            pipeline.train_batches(
+                train,
+                config.batch_size,
+                config.seed,
+                position,
+                total_steps - first,
+                config.data.threads,
+                config.data.buffer,
+                jax.process_index(),
+                jax.process_count(),
+            ),
+            split,
+        )
+        writer = stack.enter_context(
+            Writer(workdir, first, config.tensorboard, config.wandb_project, to_json(config))
+        )
+        progress = stack.enter_context(
+            Progress("train", total_steps, first, config.log_every_steps)
+        )
+        stop_now = stack.enter_context(watch())
+        meter = speed.Meter(config.batch_size, batches)
+        compiled = None
+        now = first
+        measured: dict[str, jax.Array] | None = None
+
+        def is_over() -> bool:
+            patience = config.early_stop_evals
+            return now >= total_steps or bool(patience and since_best >= patience)
+
+        def save(metrics: dict[str, float] | None = None) -> None:
+            # Position and state belong together: both are those after step `now`.
+            checkpoints.save(
+                now,
+                state,
+                {
+                    **about,
+                    "data": {
+                        "position": position + (now - first) * config.batch_size,
+                        "fingerprint": fingerprint,
+                    },
+                    "best": best,
+                    "since_best": since_best,
+                },
+                metrics,
+            )
+
+        for batch in batches if not is_over() else ():
+            if compiled is None:  # ahead of time, to say how much memory a step takes
+                compiled = speed.compile_ahead(train_step, state, batch)
+                meter.restart()
+            speed.profile(workdir, now, config.profile_start_step, config.profile_steps, state)
+            previous = measured
+            state, measured = compiled(state, batch)
+            now += 1
+            meter.steps += 1
+
+            # Figures of the step before are read while this one runs.
+            if previous is not None and (now - 1) % config.log_every_steps == 0:
+                figures = {k: float(v) for k, v in jax.device_get(previous).items()}
+                figures |= meter.read()
+                writer.scalars(now - 1, {f"train/{k}": v for k, v in figures.items()})
+                progress.update(
+                    now, f"loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
+                )
+                checkpoints.poll()
+            else:
+                progress.update(now)
+            if previous is not None and int(previous["bad_steps"]) >= config.max_bad_steps:
+                ids = train.ids(jax.device_get(batch["index"])[:8])
+                checkpoints.finish()
+                good = checkpoints.manager.latest_step()
+                raise RsjaxError(
+                    f"{config.max_bad_steps} steps in a row up to step {now - 1} had a non-finite "
+                    f"loss or gradient; samples of the batch include {ids}. The last good "
+                    f"checkpoint is step {good} in {checkpoints.directory}. Lower "
+                    "optimizer.learning_rate, set optimizer.clip_norm, or check those samples"
+                )
+
+            # -- Evaluate, save, stop --------------------------------------------------------
+            last = now == total_steps
+            if config.data.validation_split and (now % eval_every == 0 or last):
+                found = examine(state, config.data.validation_split)
+                writer.scalars(now, {f"validation/{k}": v for k, v in found.scalars.items()})
+                headline = found.scalars[task.headline]
+                since_best += 1
+                if not math.isnan(headline) and (best is None or headline > best):
+                    best, since_best = headline, 0
+                    save_bundle(workdir, state, inputs, made, about, now, found.scalars)
+                log.info(
+                    "step %d: validation %s %.4f (best %.4f)", now, task.headline, headline, best
+                )
+                save({task.headline: headline})
+                meter.restart()
+            elif now % config.checkpoint_every_steps == 0 or last:
+                save()
+            if is_over():
+                break
+            if stop_now(now):
+                save()
+                checkpoints.finish()
+                log.warning("asked to stop: saved step %d; the same command resumes", now)
+                return {}
+        checkpoints.finish()
+        if not config.data.validation_split or not (workdir / "bundle").exists():
+            save_bundle(workdir, state, inputs, made, about, now, {})
+
+        # -- Test and report -----------------------------------------------------------------
+        final = config.data.test_split or config.data.validation_split
+        if not final:
+            return {}
+        scalars = test_best(workdir, examine, made, final)
+        writer.scalars(now, {f"{final}/{k}": v for k, v in scalars.items()})
+        return scalars

@@ -1,0 +1,114 @@
+"""Pieces of a self-contained HTML page: no script, no external file, text always escaped."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from html import escape
+
+CSS = """
+:root { --ink: #1c2024; --soft: #5c656e; --line: #dfe3e6; --accent: #0b5fa5; --good: #1a7a3c;
+  --bad: #b3261e }
+* { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #fff;
+  max-width: 1100px; margin: 0 auto; padding: 24px 20px 48px }
+h1 { font-size: 28px; line-height: 1.2; margin: 8px 0 4px; overflow-wrap: anywhere }
+h2 { font-size: 19px; margin: 40px 0 8px; padding-top: 12px; border-top: 1px solid var(--line) }
+h3 { font-size: 15px; margin: 24px 0 8px }
+p { margin: 6px 0; max-width: 80ch } p.soft { max-width: none }
+.soft, figcaption { color: var(--soft); font-size: 13px }
+.banner { background: #b3261e; color: #fff; font-weight: 700; font-size: 22px; line-height: 1.3;
+  padding: 14px 18px; border-radius: 4px; margin-bottom: 16px; print-color-adjust: exact;
+  -webkit-print-color-adjust: exact }
+.big { display: flex; flex-wrap: wrap; gap: 12px 48px; margin: 20px 0 }
+.big b { display: block; font-size: 46px; line-height: 1.1; font-weight: 600; color: var(--soft);
+  font-variant-numeric: tabular-nums }
+.big div:first-child b { color: var(--accent) }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px }
+th, td { padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); text-align: right;
+  vertical-align: top }
+tbody th { text-align: left; font-weight: 400; padding-left: 22px; text-indent: -22px }
+thead th { font-weight: 600; border-bottom: 2px solid var(--ink); vertical-align: bottom }
+thead th:first-child, .text { text-align: left }
+tr { break-inside: avoid }
+.chip { display: inline-block; width: 12px; height: 12px; border: 1px solid #555;
+  margin-right: 8px; vertical-align: -1px; print-color-adjust: exact;
+  -webkit-print-color-adjust: exact }
+figure { margin: 12px 0 } figure > img { max-width: 100%; height: auto; display: block }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 14px }
+.card { display: grid; grid-template-columns: 136px 1fr; gap: 10px; margin: 0; font-size: 12px;
+  line-height: 1.4; break-inside: avoid }
+.card img { width: 136px; height: auto; border: 1px solid var(--line) }
+.card img.px { image-rendering: pixelated }
+.card figcaption { font-size: 12px; color: var(--ink); overflow-wrap: anywhere }
+.card ul { list-style: none; margin: 0; padding: 0 } .card li { padding-left: 14px;
+  text-indent: -14px }
+.good { color: var(--good) } .bad { color: var(--bad) }
+code, pre { font: 12px/1.45 ui-monospace, monospace; overflow-wrap: anywhere }
+pre { background: #f5f6f7; padding: 10px 12px; overflow-x: auto; white-space: pre-wrap }
+summary { cursor: pointer; color: var(--accent) }
+@media print { body { font-size: 11pt; padding: 0; max-width: none } h2 { break-after: avoid } }
+"""
+
+
+def document(title: str, sections: Iterable[str]) -> str:
+    """A whole page."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def number(value: float, count: bool = False) -> str:
+    """A figure to four decimals, or a count; the exact value is the element's `value`."""
+    if math.isnan(value):
+        return "–"
+    text = f"{value:,.0f}" if count else f"{value:.4f}"
+    return f'<data value="{value!r}">{text}</data>'
+
+
+def chip(colour: str) -> str:
+    """A small square in the colour of a class."""
+    return f'<span class="chip" style="background:{escape(colour)}"></span>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:
+    """A table of cells that are HTML already; the first column names the row.
+
+    Args:
+        head: names of the columns.
+        rows: cells.
+        text: columns that hold text, aligned to the left.
+    """
+
+    def cells(tag: str, row: Sequence[str], first: int) -> str:
+        left = ' class="text"'
+        return "".join(
+            f"<{tag}{left if i in text else ''}>{cell}</{tag}>" for i, cell in enumerate(row, first)
+        )
+
+    body = "\n".join(
+        f'<tr><th scope="row">{row[0]}</th>{cells("td", row[1:], 1)}</tr>' for row in rows
+    )
+    top = f"<thead><tr>{cells('th', head, 0)}</tr></thead>\n" if any(head) else ""
+    return f"<table>\n{top}<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def image(data: bytes, media: str, alt: str, attributes: str = "") -> str:
+    """A picture that is part of the page."""
+    source = f"data:{media};base64,{base64.b64encode(data).decode()}"
+    return f'<img src="{source}" alt="{escape(alt)}"{attributes}>'
+
+
+def replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file under a temporary name, then renames it: whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

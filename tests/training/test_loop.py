@@ -1,0 +1,205 @@
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from rsjax.errors import CheckpointError, RsjaxError
+from rsjax.training import checkpoints, examine, loop
+from rsjax.training.logging import read
+
+EVERYTHING = {
+    "ema_decay": 0.9,
+    "model.fields": {**toy.TINY, "dropout_rate": 0.2, "drop_path_rate": 0.2},
+    "augment.d4": True,
+    "augment.noise_std": 0.1,
+    "augment.cutmix_alpha": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    toy.write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def unbroken(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("unbroken")
+    scalars = loop.train_and_evaluate(toy.config(data_dir, **EVERYTHING), workdir)
+    return workdir, scalars
+
+
+def leaves(workdir, step):
+    """Every array of a checkpoint, by name."""
+    import orbax.checkpoint as ocp
+
+    folder = workdir / "checkpoints" / str(step) / "state"
+    tree = ocp.PyTreeCheckpointer().restore(
+        folder,
+        restore_args=jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree,
+        ),
+    )
+    return {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def assert_equal_bits(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_a_run_learns_and_leaves_what_it_promises(unbroken):
+    workdir, scalars = unbroken
+    assert scalars["mAP_macro"] > scalars["mAP_macro_of_class_frequencies"]
+    for name in ("bundle/rsjax.json", "config.json", "metrics.jsonl", "report.html",
+                 "eval/test.json"):  # fmt: skip
+        assert (workdir / name).is_file(), name
+    rows = read(workdir)
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert losses[-1] < losses[0]
+    assert all(0 <= row["train/input_wait_share"] <= 1 for row in rows if "train/loss" in row)
+
+
+def test_resumed_training_equals_unbroken_training_bit_for_bit(
+    data_dir, tmp_path, unbroken, monkeypatch
+):
+    asked = iter([7, 9])
+
+    @contextlib.contextmanager
+    def stop_later():
+        at = next(asked, None)
+        yield lambda step: step == at
+
+    monkeypatch.setattr(loop, "watch", stop_later)
+    config = toy.config(data_dir, **EVERYTHING)
+    assert loop.train_and_evaluate(config, tmp_path) == {}  # asked to stop at step 7
+    assert checkpoints.check(tmp_path / "checkpoints" / "7") == ""
+    assert loop.train_and_evaluate(config, tmp_path) == {}  # and at step 9
+    scalars = loop.train_and_evaluate(config, tmp_path)
+    workdir, expected = unbroken
+    assert_equal_bits(leaves(tmp_path, 12), leaves(workdir, 12))
+    assert scalars == expected
+    losses = [{r["step"]: r["train/loss"] for r in read(w) if "train/loss" in r}
+              for w in (tmp_path, workdir)]  # fmt: skip
+    assert losses[0].items() <= losses[1].items()
+    # Once more: there is nothing left to train.
+    assert loop.train_and_evaluate(config, tmp_path) == expected
+
+
+def test_killed_training_goes_on_with_the_same_command(data_dir, tmp_path, unbroken):
+    script = textwrap.dedent(f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(pathlib.Path(__file__).parent.parent)!r})
+        import conftest, toy, pathlib
+        from rsjax.training import loop, logging
+        def update(self, step, note=""):
+            if step == 10 and os.environ.get("DIE"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        logging.Progress.update = update
+        config = toy.config({str(data_dir)!r}, **{EVERYTHING!r})
+        loop.train_and_evaluate(config, pathlib.Path({str(tmp_path)!r}))
+    """)
+
+    def run(**extra):
+        return subprocess.run([sys.executable, "-c", script], env={**os.environ, **extra},
+                              capture_output=True, text=True, check=False)  # fmt: skip
+
+    killed = run(DIE="1")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    again = run()
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert_equal_bits(leaves(tmp_path, 12), leaves(unbroken[0], 12))
+
+
+def test_a_checkpoint_of_four_devices_loads_on_one(unbroken):
+    workdir, _ = unbroken
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    saved = leaves(workdir, 12)
+    with checkpoints.Checkpoints(workdir / "checkpoints", "mAP_macro", 2, 1) as manager:
+        tree = manager.manager.item_metadata(12)
+        assert tree is not None
+        with pytest.raises(CheckpointError, match="not in this run"):
+            manager.restore({"step": jax.ShapeDtypeStruct((), np.int32, sharding=one)})
+    script = f"""
+import os, sys
+os.environ["JAX_PLATFORMS"] = "cpu"
+import jax, rsjax
+assert jax.device_count() == 1
+model = rsjax.load({str(workdir)!r})
+import numpy as np
+flat = jax.tree.leaves(model.variables["params"])
+print(sum(float(np.abs(x).sum()) for x in flat))
+print(model.predict(np.full((8, 8, 5), 900.0), bands=None).labels)
+"""
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    fresh = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                           env=env, check=False)  # fmt: skip
+    assert "lies in" in fresh.stderr or fresh.returncode == 0, fresh.stderr[-2000:]
+    total = sum(float(np.abs(v).sum()) for k, v in saved.items() if "'ema'" in k)
+    assert float(fresh.stdout.split()[0]) == pytest.approx(total, rel=1e-6)
+
+
+def test_changed_data_is_refused_unless_restarted(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "watch", lambda: contextlib.nullcontext(lambda step: step == 3))
+    assert loop.train_and_evaluate(toy.config(data_dir), tmp_path) == {}
+    monkeypatch.setattr(loop, "watch", lambda: contextlib.nullcontext(lambda step: step == 4))
+    for key, value in (("batch_size", 8), ("seed", 7), ("data.train_split", "train+validation")):
+        with pytest.raises(CheckpointError, match=key.split(".")[-1]):
+            loop.train_and_evaluate(toy.config(data_dir, **{key: value}), tmp_path)
+    with pytest.raises(CheckpointError, match=r"params/conv1/kernel: float32\(3, 3, 5, 4\)"):
+        loop.train_and_evaluate(
+            toy.config(data_dir, **{"model.fields": {**toy.TINY, "width": 8}}), tmp_path
+        )
+    restarted = toy.config(data_dir, seed=7, resume_data="restart")
+    assert loop.train_and_evaluate(restarted, tmp_path) == {}
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    data_dir, tmp_path, unbroken, caplog
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken[0], workdir)
+    data_file = max((workdir / "checkpoints" / "12" / "state").rglob("d/*"),
+                    key=lambda p: p.stat().st_size)  # fmt: skip
+    content = bytearray(data_file.read_bytes())
+    content[len(content) // 2] ^= 1
+    data_file.write_bytes(content)
+    scalars = loop.train_and_evaluate(toy.config(data_dir, **EVERYTHING), workdir)
+    assert "step 12 is damaged" in caplog.text
+    assert scalars == unbroken[1]
+    assert_equal_bits(leaves(workdir, 12), leaves(unbroken[0], 12))
+
+
+def test_training_that_diverges_stops_and_names_the_last_good_checkpoint(data_dir, tmp_path):
+    config = toy.config(
+        data_dir, **{"optimizer.name": "sgd", "optimizer.learning_rate": 1e2 ** 8.0,
+                     "schedule.warmup_steps": 2, "max_bad_steps": 3, "checkpoint_every_steps": 1,
+                     "total_steps": 40, "data.validation_split": ""}
+    )  # fmt: skip
+    with pytest.raises(RsjaxError, match=r"3 steps in a row.*toy_\d+.*last good checkpoint"):
+        loop.train_and_evaluate(config, tmp_path)
+    newest = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert all(np.isfinite(v).all() for v in leaves(tmp_path, newest).values())
+
+
+def test_evaluation_of_a_checkpoint_repeats_the_figures_of_the_run(data_dir, tmp_path, unbroken):
+    config = toy.config(data_dir, **{"mode": "eval", "eval.checkpoint": str(unbroken[0])})
+    found = examine.evaluate_checkpoint(config, tmp_path)
+    for name, value in unbroken[1].items():
+        assert found[name] == pytest.approx(value, rel=1e-5), name
+    saved = json.loads((tmp_path / "eval" / "test.json").read_text())
+    assert saved["scalars"]["mAP_macro"] == found["mAP_macro"]
+    assert saved["trained_on"]["simulated"] is True
