@@ -1,0 +1,37 @@
+"""Datasets by name: what lies on disk in the official layout, as examples.
+
+A dataset is `Dataset(source, **options)`: `info` (its card: images, classes, splits, licence),
+`keys(split)` in a fixed order, `read(key)` one example as numpy arrays at native resolution and
+dtype, `simulated` and `fingerprint()`. Construction reads nothing large; `read` touches one
+sample's files. Missing, damaged or misplaced input is a `DatasetError` that names the file, what
+was found, what was expected and the remedy. Nothing here knows of shards, models or training. To
+add a dataset: one file, one line in the table below, one test.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from rsjax.errors import ConfigError
+
+_DATASETS = {
+    "bigearthnet": "bigearthnet.BigEarthNet",
+    "bigearthnet_v1": "bigearthnet_v1.BigEarthNetV1",
+    "eurosat": "eurosat.EuroSAT",
+    "eurosat_allbands": "eurosat.EuroSATAllBands",
+    "ucmerced": "ucmerced.UCMerced",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all datasets."""
+    return tuple(_DATASETS)
+
+
+def get(name: str) -> type:
+    """The class of a dataset, imported when asked for; an unknown name is a ConfigError."""
+    if name not in _DATASETS:
+        raise ConfigError(f"unknown dataset {name!r}; known: {', '.join(_DATASETS)}")
+    module, _, attribute = _DATASETS[name].partition(".")
+    found: type = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    return found

@@ -1,0 +1,239 @@
+"""Reads files of a download, whether unpacked into a folder or still in a .zip or .tar.
+
+Nothing outside the source is ever opened: names with `..`, absolute names, network and GDAL
+names, links out of the folder, link and device members are refused before anything is read, and
+so is a file larger than `MAX_BYTES`.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import functools
+import os
+import re
+import stat
+
+from rsjax.errors import DatasetError
+
+MAX_BYTES = 256 * 2**20  # far above every file that a dataset here has
+
+_UNSAFE = re.compile(r"^$|^/|\\|\0|://|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)")
+_COMPRESSED = {".zst": "zstd -d", ".gz": "gunzip", ".tgz": "gunzip", ".xz": "xz -d"}
+
+
+class Source(abc.ABC):
+    """Read-only files of a download; safe for threads, for forks and to pickle.
+
+    Attributes:
+        path: the folder or archive.
+        page: the dataset's page, for error messages.
+    """
+
+    path: str
+    page: str
+
+    @abc.abstractmethod
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Args:
+            name: path inside the source, with `/`.
+
+        Raises:
+            DatasetError: missing, damaged, unsafe or larger than `MAX_BYTES`.
+        """
+
+    @abc.abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder of this name is in the source."""
+
+    @abc.abstractmethod
+    def names(self, under: str = "") -> list[str]:
+        """The sorted names of all files below a folder; slow where there are millions."""
+
+    def folders(self, under: str = "") -> list[str]:
+        """The sorted names of the folders directly inside a folder, without its own name."""
+        cut = len(f"{under}/") if under else 0
+        return sorted({n[cut:].split("/")[0] for n in self.names(under) if "/" in n[cut:]})
+
+    def describe(self, name: str) -> str:
+        """The full path of a file, for error messages."""
+        return f"{self.path}:{name}"
+
+    def missing(self, name: str) -> DatasetError:
+        """The error for a file that is not there."""
+        return DatasetError(
+            f"{self.describe(name)}: no such file, expected the official layout"
+            + (f" of {self.page}" if self.page else "")
+            + ". Check that the download is complete and unpacked without changes"
+        )
+
+
+class FolderSource(Source):
+    """A folder; its tree is listed only when asked for."""
+
+    def __init__(self, path: str, page: str = ""):
+        self.path = path.rstrip(os.sep) or path
+        self.page = page
+        self._root = os.path.realpath(path)
+
+    def read(self, name: str) -> bytes:
+        """See `Source.read`."""
+        check_name(name, self.path)
+        folder, _, file = name.rpartition("/")
+        try:
+            handle = _open(f"{_inside(self._root, folder) or self._locate(folder)}{os.sep}{file}")
+        except (FileNotFoundError, NotADirectoryError):
+            raise self.missing(name) from None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise DatasetError(
+                    f"{self.describe(name)}: {error.strerror}; make the file readable"
+                ) from error
+            handle = _open(self._locate(name))
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise DatasetError(
+                    f"{self.describe(name)}: not a regular file, expected one; restore the file"
+                )
+            check_size(status.st_size, self.describe(name))
+            content = os.read(handle, status.st_size + 1)
+            while len(content) < status.st_size and (more := os.read(handle, status.st_size)):
+                content += more
+            return content
+        except OSError as error:
+            raise DatasetError(
+                f"{self.describe(name)}: {error.strerror}; check the disk"
+            ) from error
+        finally:
+            os.close(handle)
+
+    def exists(self, name: str) -> bool:
+        """See `Source.exists`."""
+        return os.path.exists(self._locate(name))
+
+    def names(self, under: str = "") -> list[str]:
+        """See `Source.names`."""
+        top = self._locate(under) if under else self._root
+        found = []
+        for folder, _, files in os.walk(top):
+            inner = os.path.relpath(folder, self._root).replace(os.sep, "/")
+            found += files if inner == "." else [f"{inner}/{name}" for name in files]
+        return sorted(found)
+
+    def folders(self, under: str = "") -> list[str]:
+        """See `Source.folders`."""
+        top = self._locate(under) if under else self._root
+        try:
+            with os.scandir(top) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except OSError:
+            raise self.missing(under) from None
+
+    def describe(self, name: str) -> str:
+        """See `Source.describe`."""
+        return f"{self.path}{os.sep}{name}"
+
+    def _locate(self, name: str) -> str:
+        """The real path of a file or folder, which must be inside the root."""
+        check_name(name, self.path)
+        if (real := _inside(self._root, name)) is None:
+            raise DatasetError(
+                f"{self.describe(name)}: a link that leads out of {self.path}, expected files "
+                "inside it; move the files there, or give the folder that holds them as source"
+            )
+        return real
+
+
+@functools.lru_cache(maxsize=4096)  # thousands of files share a few folders
+def _inside(root: str, name: str) -> str | None:
+    """The real path of `name` in `root`, or None where links lead out of it."""
+    real = os.path.realpath(os.path.join(root, name))
+    return real if os.path.commonpath([real, root]) == root else None
+
+
+def _open(path: str) -> int:
+    # A named pipe would block for ever without O_NONBLOCK.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, flags | getattr(os, "O_BINARY", 0))
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuses names that are absolute, have `..`, or mean the network or a GDAL file system."""
+    if _UNSAFE.search(name) or name.startswith("/vsi"):
+        raise DatasetError(
+            f"{where}: unsafe file name {name!r}, expected a relative path without '..'; "
+            "download the file again from the dataset's own page"
+        )
+
+
+def check_size(size: int, where: str) -> None:
+    """Refuses a file larger than `MAX_BYTES` before it is read."""
+    if size > MAX_BYTES:
+        raise DatasetError(
+            f"{where}: {size:,} bytes, expected at most {MAX_BYTES:,}; not a file of this dataset, "
+            "download it again from the dataset's own page"
+        )
+
+
+def open_source(path: str | os.PathLike[str], page: str = "") -> Source:
+    """The files of a folder, a .zip or an uncompressed .tar.
+
+    Args:
+        path: local path.
+        page: the dataset's page, named when something is missing.
+
+    Raises:
+        DatasetError: nothing there, a compressed tar, another kind of file, or an archive with an
+            unsafe member.
+    """
+    from rsjax.datasets import archives
+
+    text = os.fspath(path)
+    if "://" in text or text.startswith("/vsi"):
+        raise DatasetError(f"{text}: not a local path; download the dataset first: {page}")
+    if os.path.isdir(text):
+        return FolderSource(text, page)
+    suffix = os.path.splitext(text)[1].lower()
+    if not os.path.isfile(text):
+        raise DatasetError(
+            f"{text}: no such folder or archive. Download the dataset"
+            + (f" from {page}" if page else "")
+            + " and give the folder it was unpacked into"
+        )
+    if suffix in _COMPRESSED:
+        raise DatasetError(
+            f"{text}: compressed, and so not readable at random; decompress it first:\n"
+            f"  {_COMPRESSED[suffix]} {text}"
+        )
+    if suffix == ".zip":
+        return archives.ZipSource(text, page)
+    if suffix == ".tar":
+        return archives.TarSource(text, page)
+    raise DatasetError(f"{text}: neither a folder nor a .zip or .tar; unpack it into a folder")
+
+
+def open_part(root: str | os.PathLike[str], part: str, page: str, remedy: str) -> Source:
+    """One top folder of a download, unpacked or as a tar; its names begin with `part/`.
+
+    Args:
+        root: the folder that holds `part/` or `part.tar`.
+        part: name of the folder.
+        page: the dataset's page.
+        remedy: how to do without this part.
+
+    Raises:
+        DatasetError: neither is there, or only the compressed tar.
+    """
+    root = os.fspath(root)
+    if os.path.isdir(os.path.join(root, part)):
+        return open_source(root, page)
+    for ending in (".tar", ".tar.zst", ".tar.gz"):
+        if os.path.isfile(path := os.path.join(root, part + ending)):
+            return open_source(path, page)
+    raise DatasetError(
+        f"{root}: neither the folder {part} nor {part}.tar is there. Download it from {page}, "
+        f"or leave it out with {remedy}"
+    )
