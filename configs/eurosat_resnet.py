@@ -47,11 +47,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     c.augment.cutmix_alpha = 1.0
 
     if variant == "cpu":
-        c.model.fields = ml_collections.ConfigDict({"stem": "standard"})
+        c.model.fields = ml_collections.ConfigDict({"stem": "standard", "width": 32})
         c.model.dtype = "float32"
         c.eval_batch_size = 128
-        c.total_epochs = 8.0
+        c.total_epochs = 7.0
         c.schedule.warmup_epochs = 0.5
         c.ema_decay = 0.0
         c.augment.cutmix_alpha = 0.0
+        c.log_every_steps = 20
     return c.lock()

@@ -74,12 +74,13 @@ class Model:
         """The Linen module."""
         from rsjax import models
 
-        model = self.about["model"]
+        model = self.about["model"]  # JSON knows no tuples, and a module must be hashable
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in model["fields"].items()}
         return models.get(
             model["name"],
             num_classes=self.about["outputs"],
             dtype=jax.numpy.dtype(model["dtype"]).type,
-            **model["fields"],
+            **fields,
         )
 
     @functools.cached_property

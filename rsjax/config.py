@@ -44,7 +44,7 @@ def base() -> ConfigDict:
 
     c.task = t = ConfigDict()
     t.name = "multilabel"  # name in rsjax.tasks
-    t.label_smoothing = 0.0
+    t.label_smoothing = 0.0  # share of the target spread over all classes
     t.class_weights = "none"  # none | inverse (of the class counts of the train split)
     t.threshold = 0.5  # probability from which a label is predicted (multilabel)
 
@@ -93,7 +93,7 @@ def base() -> ConfigDict:
     c.eval_every_steps = 0  # evaluation on the validation split: steps ...
     c.eval_every_epochs = 1.0  # ... or epochs
     c.early_stop_evals = 0  # > 0: stop after so many evaluations without a better one
-    c.checkpoint_every_steps = 1000
+    c.checkpoint_every_steps = 1000  # steps between checkpoints, besides those of evaluations
     c.keep_latest = 2  # checkpoints
     c.keep_best = 1  # checkpoints
     c.max_bad_steps = 10  # steps in a row with a non-finite loss or gradient, then stop
@@ -102,17 +102,17 @@ def base() -> ConfigDict:
     c.mesh = ConfigDict()
     c.mesh.model_parallel = 1  # devices along the mesh axis 'model'; the rest is 'data'
 
-    c.log_every_steps = 50
-    c.tensorboard = True
+    c.log_every_steps = 50  # steps between lines of figures
+    c.tensorboard = True  # write TensorBoard files
     c.wandb_project = ""  # Weights & Biases; needs rsjax[wandb]
     c.profile_start_step = 0  # > 0: write a profile of profile_steps steps from here
-    c.profile_steps = 10
+    c.profile_steps = 10  # length of the profile, in steps
     c.compilation_cache_dir = "~/.cache/rsjax/xla"  # empty: none
     c.deterministic = True  # reproducible kernels on GPU (slower); the CPU always is
 
     c.eval = ConfigDict()  # mode=eval
     c.eval.checkpoint = ""  # bundle or workdir; empty: that of --workdir
-    c.eval.split = "test"
+    c.eval.split = "test"  # split to evaluate
     return c.lock()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import logging
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import app
+from absl import app, flags
 from absl import logging as absl_logging
 
 from rsjax.errors import ConfigError, RsjaxError
@@ -27,7 +29,41 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(1)
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Parses flags; what is wrong with them is one message."""
+    try:
+        for argument in argv:
+            path = argument.removeprefix("--config=").split(":")[0]
+            if argument.startswith("--config=") and not pathlib.Path(path).is_file():
+                known = ", ".join(sorted(map(str, pathlib.Path("configs").glob("*.py")))) or "none"
+                raise ConfigError(f"no config file {path}; in configs/ here: {known}")
+        return flags.FLAGS(argv)
+    except ConfigError as error:
+        message = str(error)
+    except flags.Error as error:  # of a config file: its own words are in the last line
+        message = str(error).strip().splitlines()[-1].strip()
+    except (AttributeError, KeyError, TypeError) as error:
+        message = _unknown_field(argv) or str(error)
+    print(f"ConfigError: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _unknown_field(argv: Sequence[str]) -> str:
+    """Which override names no field of the config, and which one may be meant."""
+    from rsjax.config import base, flatten
+
+    known = [name for name, _ in flatten(base())]
+    for argument in argv:
+        name = argument.removeprefix("--config.").split("=")[0]
+        if argument.startswith("--config.") and name not in known:
+            last = name.rsplit(".", 1)[-1]
+            same = [k for k in known if k.rsplit(".", 1)[-1] == last]
+            close = same or difflib.get_close_matches(name, known, 3, 0.5)
+            return f"no field '{name}'; did you mean {' or '.join(close)}? --print_config lists all"
+    return ""
 
 
 def log_to_stderr() -> None:

@@ -150,7 +150,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             Progress("train", total_steps, first, config.log_every_steps)
         )
         stop_now = stack.enter_context(watch())
-        meter = speed.Meter(config.batch_size, batches)
+        meter = speed.Meter(config.batch_size, batches, first)
         compiled = None
         now = first
         measured: dict[str, jax.Array] | None = None
@@ -179,21 +179,21 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         for batch in batches if not is_over() else ():
             if compiled is None:  # ahead of time, to say how much memory a step takes
                 compiled = speed.compile_ahead(train_step, state, batch)
-                meter.restart()
+                meter.restart(now)
             speed.profile(workdir, now, config.profile_start_step, config.profile_steps, state)
             previous = measured
             state, measured = compiled(state, batch)
             now += 1
-            meter.steps += 1
 
             # Figures of the step before are read while this one runs.
             if previous is not None and (now - 1) % config.log_every_steps == 0:
                 figures = {k: float(v) for k, v in jax.device_get(previous).items()}
-                figures |= meter.read()
+                figures |= meter.read(now - 1)
                 writer.scalars(now - 1, {f"train/{k}": v for k, v in figures.items()})
-                progress.update(
-                    now, f"loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
+                rate = (
+                    f", {figures['images_per_s']:.0f} images/s" if "images_per_s" in figures else ""
                 )
+                progress.update(now, f"loss {figures['loss']:.4f}{rate}")
                 checkpoints.poll()
             else:
                 progress.update(now)
@@ -222,7 +222,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                     "step %d: validation %s %.4f (best %.4f)", now, task.headline, headline, best
                 )
                 save({task.headline: headline})
-                meter.restart()
+                meter.restart(now)
             elif now % config.checkpoint_every_steps == 0 or last:
                 save()
             if is_over():

@@ -39,22 +39,24 @@ class Meter:
     step before still runs.
     """
 
-    def __init__(self, batch_size: int, batches: OnMesh):
+    def __init__(self, batch_size: int, batches: OnMesh, step: int):
         self.batch_size, self.batches = batch_size, batches
-        self.restart()
+        self.restart(step)
 
-    def restart(self) -> None:
-        """Begins anew, after something that is not training."""
-        self.began, self.waited, self.steps = time.perf_counter(), self.batches.wait_s, 0
+    def restart(self, step: int) -> None:
+        """Begins anew at a step that the device has finished, e.g. after an evaluation."""
+        self.began, self.waited, self.step = time.perf_counter(), self.batches.wait_s, step
 
-    def read(self) -> dict[str, float]:
-        """Figures since the last call or restart."""
-        seconds = max(time.perf_counter() - self.began, 1e-9)
+    def read(self, step: int) -> dict[str, float]:
+        """Figures since the last call or restart; `step` is the last that the device finished."""
+        if step <= self.step:
+            return {}
+        seconds = time.perf_counter() - self.began
         figures = {
-            "images_per_s": self.steps * self.batch_size / seconds,
+            "images_per_s": (step - self.step) * self.batch_size / seconds,
             "input_wait_share": (self.batches.wait_s - self.waited) / seconds,
         }
-        self.restart()
+        self.restart(step)
         return figures
 
 

@@ -1,0 +1,144 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+import rsjax
+from rsjax import bundle, models
+from rsjax.errors import BundleError, SensorError
+from rsjax.input import manifest as manifests
+from rsjax.input.preprocess import make_inputs, preprocess
+from rsjax.input.source import ShardSource
+
+BANDS = ("sentinel2_l2a/B04", "sentinel1/VV", "sentinel2_l2a/B02")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return toy.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def folder(shards, tmp_path_factory):
+    made = manifests.load(shards)
+    inputs = make_inputs(made.info.images, BANDS, made.statistics, (8, 8))
+    module = models.get("resnet18", num_classes=19, **toy.TINY)
+    variables = module.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), False)
+    about = {
+        "model": {"name": "resnet18", "dtype": "float32", "fields": toy.TINY},
+        "outputs": 19,
+        "task": {"name": "multilabel", "threshold": 0.5, "label_smoothing": 0.0},
+    }
+    path = tmp_path_factory.mktemp("model") / "bundle"
+    bundle.save(bundle.Model(dict(variables), inputs, made.nomenclature, about), path)
+    return path
+
+
+@pytest.fixture
+def model(folder):
+    return rsjax.load(folder)
+
+
+def patches(shards):
+    return ShardSource(shards, "test", columns=["s2", "s1"]).read(np.arange(10))
+
+
+def test_predictions_equal_the_model_applied_by_hand(model, shards):
+    batch = patches(shards)
+    found = model.predict(batch, batch_size=4)
+    x = preprocess(model.inputs)(batch)
+    logits = np.asarray(model.module.apply(model.variables, x, False))
+    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-4)
+    assert found.classes == model.nomenclature.names
+    for row, names in zip(found.probabilities, found.labels, strict=True):
+        assert set(names) == {found.classes[i] for i in np.flatnonzero(row >= 0.5)}
+        values = [row[found.classes.index(n)] for n in names]
+        assert values == sorted(values, reverse=True)
+    assert len(str(found).splitlines()) == 10
+
+
+def test_an_array_is_matched_by_band_name_in_any_order(model, shards):
+    batch = patches(shards)
+    expected = model.predict(batch).probabilities
+    columns = {
+        "VH": batch["s1"][..., 1],
+        "B03": batch["s2"][..., 1],
+        "sentinel2_l2a/B02": batch["s2"][..., 0],
+        "VV": batch["s1"][..., 0],
+        "B04": batch["s2"][..., 2],
+    }
+    stacked = np.stack([v.astype(np.float64) for v in columns.values()], axis=-1)
+    found = model.predict(stacked, bands=list(columns)).probabilities
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    one = model.predict(stacked[3], bands=list(columns)).probabilities
+    np.testing.assert_allclose(one[0], expected[3], rtol=1e-4)
+
+
+def test_units_are_converted_when_named_and_refused_when_they_cannot_be(shards, tmp_path, folder):
+    model = rsjax.load(folder)
+    made = manifests.load(shards)
+    only_s2 = bundle.Model(
+        model.variables,
+        make_inputs(made.info.images, [f"sentinel2_l2a/{b}" for b in ("B02", "B03", "B04")],
+                    made.statistics, (8, 8)),
+        model.nomenclature,
+        model.about,
+    )  # fmt: skip
+    dn = patches(shards)["s2"]
+    expected = only_s2.predict(dn).probabilities
+    reflectance = dn.astype(np.float32) / 10000
+    found = only_s2.predict(reflectance, unit="reflectance").probabilities
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    with pytest.raises(BundleError, match=r"reflectance_1e4.*unit="):
+        only_s2.predict(reflectance)
+    with pytest.raises(SensorError, match="db"):
+        only_s2.predict(reflectance, unit="db")
+
+
+def test_missing_bands_wrong_sizes_and_bad_values_are_named(model, shards):
+    batch = patches(shards)
+    with pytest.raises(SensorError, match="no entry 's1'"):
+        model.predict({"s2": batch["s2"]})
+    with pytest.raises(BundleError, match=r"\(8, 8, 2\), expected \(8, 8, 3\)"):
+        model.predict({**batch, "s2": batch["s2"][..., :2]})
+    stacked = np.full((8, 8, 2), 900.0)
+    with pytest.raises(SensorError, match="band sentinel1/VV is missing"):
+        model.predict(stacked, bands=["B02", "B04"])
+    with pytest.raises(BundleError, match="not resized silently"):
+        model.predict(np.full((9, 8, 3), 900.0))
+    with pytest.raises(BundleError, match="channels"):
+        model.predict(np.full((8, 8, 4), 900.0))
+    holes = {**batch, "s1": np.where(batch["s1"] > -12, np.nan, batch["s1"])}
+    with pytest.raises(BundleError, match="NaN"):
+        model.predict(holes)
+
+
+def test_damaged_bundles_are_refused(folder, tmp_path):
+    import shutil
+
+    with pytest.raises(BundleError, match=r"rsjax\.json"):
+        rsjax.load(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    weights = bytearray((copy / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(BundleError, match="sha256"):
+        rsjax.load(copy)
+    about = json.loads((folder / "rsjax.json").read_text())
+    del about["inputs"]
+    (copy / "rsjax.json").write_text(json.dumps(about))
+    with pytest.raises(BundleError, match="damaged"):
+        rsjax.load(copy)
+
+
+def test_saving_again_replaces_the_whole_bundle(model, tmp_path):
+    path = tmp_path / "bundle"
+    bundle.save(model, path)
+    (path / "leftover").touch()
+    bundle.save(model, path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [
+        "bundle", "rsjax.json", "weights.safetensors"
+    ]  # fmt: skip
