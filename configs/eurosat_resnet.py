@@ -46,13 +46,21 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     c.augment.contrast_std = 0.1
     c.augment.cutmix_alpha = 1.0
 
-    if variant == "cpu":
+    if variant == "cpu":  # few epochs: a small model that learns fast, little to slow it down
+        c.task.label_smoothing = 0.0
         c.model.fields = ml_collections.ConfigDict({"stem": "standard", "width": 32})
         c.model.dtype = "float32"
-        c.eval_batch_size = 128
-        c.total_epochs = 7.0
+        c.batch_size = 96
+        c.eval_batch_size = 120
+        c.total_epochs = 8.0
+        c.optimizer.name = "adamw"
+        c.optimizer.learning_rate = 2e-3
+        c.optimizer.weight_decay = 0.02
         c.schedule.warmup_epochs = 0.5
         c.ema_decay = 0.0
+        c.augment.max_zoom = 1.0
+        c.augment.brightness_std = 0.0
+        c.augment.contrast_std = 0.0
         c.augment.cutmix_alpha = 0.0
         c.log_every_steps = 20
     return c.lock()

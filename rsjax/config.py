@@ -8,7 +8,7 @@ finds what cannot work before any data is read, all errors at once.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ml_collections
@@ -232,13 +232,17 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 
 
-def table(config: ConfigDict, overridden: dict[str, Any]) -> str:
-    """Every field with its type, its value in the config file or default, and the override."""
-    rows = [("field", "type", "value", "")]
+def table(config: ConfigDict, overridden: Iterable[str]) -> str:
+    """Every field with its type, its default, its value, and where the value comes from."""
+    defaults = dict(flatten(base()))
+    rows = [("field", "type", "default", "value", "from")]
     for key, value in flatten(config):
-        mark = "from the command line" if key in overridden else ""
-        rows.append((key, type(value).__name__, repr(value), mark))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        default = defaults.get(key, "")
+        origin = "command line" if key in overridden else "config file"
+        changed = key in overridden or value != default
+        shown = (repr(value), origin) if changed else ("", "")
+        rows.append((key, type(value).__name__, repr(default), *shown))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
         for row in rows

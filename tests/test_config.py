@@ -84,12 +84,11 @@ def test_table_marks_overrides():
     _, config = sheet("eurosat_resnet")
     with config.ignore_type():
         config.batch_size = 64
-    text = configs.table(config, {"batch_size": 64})
+    text = configs.table(config, ["batch_size"])
     row = next(line for line in text.splitlines() if line.startswith("batch_size"))
-    assert "int" in row
-    assert "64" in row
-    assert "from the command line" in row
-    assert text.count("from the command line") == 1
+    assert row.split() == ["batch_size", "int", "256", "64", "command", "line"]
+    assert text.count("command line") == 1
+    assert "config file" in next(line for line in text.splitlines() if "data.dataset" in line)
 
 
 def test_durations_in_steps_or_epochs():

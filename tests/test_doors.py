@@ -84,7 +84,7 @@ def test_print_config_shows_every_field_and_trains_nothing(tmp_path):
                 cwd=tmp_path)  # fmt: skip
     assert found.returncode == 0, found.stderr
     rows = {line.split()[0]: line for line in found.stdout.splitlines()}
-    assert "from the command line" in rows["batch_size"]
+    assert "command line" in rows["batch_size"]
     assert "optimizer.learning_rate" in rows
     assert list(tmp_path.iterdir()) == []
 

@@ -44,6 +44,22 @@ def features(info: DatasetInfo, class_names: tuple[str, ...]) -> tfds.features.F
     return tfds.features.FeaturesDict(spec)
 
 
+def canonical(record: bytes) -> bytes:
+    """The same example with its entries in the order of their names.
+
+    Protobuf writes maps in an order that differs from process to process; shards must not.
+    """
+    entries = []
+    _, pos, end = _field(record, 0)
+    head = record[:pos]
+    while pos < end:
+        _, entry, stop = _field(record, pos)
+        _, key, key_end = _field(record, entry)
+        entries.append((record[key:key_end], record[pos:stop]))
+        pos = stop
+    return head + b"".join(entry for _, entry in sorted(entries))
+
+
 def parse(record: bytes) -> dict[str, memoryview | list[int]]:
     """The entries of one serialised example: bytes as views into `record`, integers as lists.
 

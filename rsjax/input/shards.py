@@ -117,7 +117,7 @@ def write_shard(job: Job) -> dict[str, Any]:
                     raise
                 note["skipped"].append({"key": key, "reason": str(error)})
                 continue
-            writer.write(features.serialize_example(example))
+            writer.write(records.canonical(features.serialize_example(example)))
             note["records"] += 1
             if info.label == "index":
                 class_counts[example["label"]] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ from rsjax.errors import CheckpointError, ConfigError, ShardError
 from rsjax.input import build, manifest
 from rsjax.input.preprocess import Inputs, make_inputs
 from rsjax.input.source import ShardSource
+from rsjax.training import sharding
 
 log = logging.getLogger("rsjax")
 
@@ -26,34 +28,39 @@ def find_shards(config: ConfigDict) -> pathlib.Path:
         ShardError: no shards; names the folder, the dataset's page and the commands to run.
     """
     d = config.data
+    if d.simulate_samples:
+        if jax.process_index() == 0:
+            _simulate(config)
+        sharding.barrier("rsjax_data_simulated")
     try:
         return manifest.find(d.data_dir, d.dataset, d.version)
     except ShardError as error:
-        if not d.simulate_samples:
-            source = d.source or f"/path/to/{d.dataset}"
-            page = datasets.get(d.dataset)(source).info.page
-            raise ShardError(
-                f"{error}. Download it from {page}, then run\n"
-                f"  python -m rsjax.prepare --dataset={d.dataset} --source={source} "
-                f"--data_dir={d.data_dir}\n"
-                "and this command again (with --config.data.data_dir=... if it lies elsewhere)"
-            ) from None
-    if jax.process_index() == 0:
-        from rsjax.datasets.simulate import simulate
+        source = d.source or f"/path/to/{d.dataset}"
+        page = datasets.get(d.dataset)(source).info.page
+        raise ShardError(
+            f"{error}. Download it from {page}, then run\n"
+            f"  python -m rsjax.prepare --dataset={d.dataset} --source={source} "
+            f"--data_dir={d.data_dir}\n"
+            "and this command again (with --config.data.data_dir=... if it lies elsewhere)"
+        ) from None
 
-        source = pathlib.Path(d.data_dir) / f"download-{d.dataset}-{d.simulate_samples}"
-        if not source.exists():
-            log.info("simulating a download of %d samples in %s", d.simulate_samples, source)
-            partial = source.with_name(f".{source.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            simulate(d.dataset, partial, d.simulate_samples, seed=0)
-            partial.rename(source)
-        build.build(d.dataset, source, d.data_dir, d.options.to_dict())
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices("rsjax_data_prepared")
-    return manifest.find(d.data_dir, d.dataset, d.version)
+def _simulate(config: ConfigDict) -> None:
+    """Simulates a download and prepares it, unless there are shards already."""
+    from rsjax.datasets.simulate import simulate
+
+    d = config.data
+    with contextlib.suppress(ShardError):
+        manifest.find(d.data_dir, d.dataset, d.version)
+        return
+    source = pathlib.Path(d.data_dir) / f"download-{d.dataset}-{d.simulate_samples}"
+    if not source.exists():
+        log.info("simulating a download of %d samples in %s", d.simulate_samples, source)
+        partial = source.with_name(f".{source.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        simulate(d.dataset, partial, d.simulate_samples, seed=0)
+        partial.rename(source)
+    build.build(d.dataset, source, d.data_dir, d.options.to_dict())
 
 
 def open_split(config: ConfigDict, root: pathlib.Path, split: str, inputs: Inputs) -> ShardSource:

@@ -15,6 +15,7 @@ from rsjax.config import to_json
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
 from rsjax.tasks import Task
+from rsjax.training import sharding
 
 
 def describe(config: ConfigDict, made: Manifest, inputs: Inputs, task: Task) -> dict[str, Any]:
@@ -61,3 +62,4 @@ def save_bundle(
         told = {**about, "step": step, "validation": figures}
         model = bundle.Model(variables, inputs, made.nomenclature, told)
         bundle.save(model, workdir / "bundle")
+    sharding.barrier("rsjax_bundle_saved")

@@ -97,5 +97,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     if jax.process_index() == 0:
         about = {**trained.about, "evaluated_on": source_of(made)}
         found.save(workdir / "eval", config.eval.split, about)
-        log.info("report: %s", report.write(workdir, config.eval.split, made.root))
+        # The page of the run itself stays: it is about the split that the run ends with.
+        own = config.eval.split == config.data.test_split
+        file = "report.html" if own else f"report_{config.eval.split}.html"
+        log.info("report: %s", report.write(workdir, config.eval.split, made.root, file))
     return found.scalars

@@ -76,7 +76,7 @@ class Writer:
         if not self.enabled:
             return
         row = {name: (value if math.isfinite(value) else None) for name, value in figures.items()}
-        self.file.write(json.dumps({"step": step, **row}) + "\n")
+        self.file.write(json.dumps({"step": step, "time": round(time.time(), 1), **row}) + "\n")
         self.file.flush()
         if self.board:
             for name, value in row.items():

@@ -198,7 +198,8 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             else:
                 progress.update(now)
             if previous is not None and int(previous["bad_steps"]) >= config.max_bad_steps:
-                ids = train.ids(jax.device_get(batch["index"])[:8])
+                local = batch["index"].addressable_shards[0].data
+                ids = train.ids(jax.device_get(local)[:8])
                 checkpoints.finish()
                 good = checkpoints.manager.latest_step()
                 raise RsjaxError(

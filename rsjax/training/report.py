@@ -43,13 +43,16 @@ MEANINGS = {  # of the figures' names, or of their endings
 COLUMNS = ("support", "prevalence", "average_precision", "precision", "recall", "f1", "iou")
 
 
-def write(workdir: pathlib.Path, split: str, shards: pathlib.Path) -> pathlib.Path:
-    """Writes `workdir/report.html`, and its figures as PNG in `workdir/figures`.
+def write(
+    workdir: pathlib.Path, split: str, shards: pathlib.Path, file: str = "report.html"
+) -> pathlib.Path:
+    """Writes the page into `workdir`, and its figures as PNG in `workdir/figures`.
 
     Args:
         workdir: has `eval/<split>.json` and `.npz`, and `metrics.jsonl` if it was trained here.
         split: the split that was evaluated.
         shards: folder of the shards that it was evaluated on.
+        file: name of the page.
 
     Returns:
         The path of the page.
@@ -76,7 +79,7 @@ def write(workdir: pathlib.Path, split: str, shards: pathlib.Path) -> pathlib.Pa
         _samples(shards, split, results, about, made.nomenclature),
         reproduce.section(split, rows, about, made),
     ]
-    path = workdir / "report.html"
+    path = workdir / file
     page.replace(path, page.document(f"{name}: {split}", sections).encode())
     return path
 

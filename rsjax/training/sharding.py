@@ -28,6 +28,14 @@ def set_up(config: ConfigDict) -> None:
         log.warning("runs on this GPU are not reproducible; start with XLA_FLAGS=%s", flag)
 
 
+def barrier(name: str) -> None:
+    """Waits until all processes are here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
 def run_once(function: Callable[[], Any], placed: NamedSharding) -> Any:
     """The result of a function that is compiled to run a single time, laid out as `placed`.
 

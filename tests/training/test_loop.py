@@ -23,6 +23,9 @@ EVERYTHING = {
     "augment.d4": True,
     "augment.noise_std": 0.1,
     "augment.cutmix_alpha": 1.0,
+    "tensorboard": True,
+    "profile_start_step": 2,
+    "profile_steps": 2,
 }
 
 
@@ -67,6 +70,8 @@ def test_a_run_learns_and_leaves_what_it_promises(unbroken):
     for name in ("bundle/rsjax.json", "config.json", "metrics.jsonl", "report.html",
                  "eval/test.json"):  # fmt: skip
         assert (workdir / name).is_file(), name
+    assert list(workdir.glob("events.out.tfevents*"))
+    assert list((workdir / "profile").rglob("*.xplane.pb"))
     rows = read(workdir)
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert losses[-1] < losses[0]

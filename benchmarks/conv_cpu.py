@@ -1,0 +1,154 @@
+"""Which convolutions a CPU should compute as matrix products: `layers.matmul_on_cpu`, measured.
+
+    python benchmarks/conv_cpu.py [--case=resnet18_64] [--batch=32] [--rounds=5]
+
+Measured 2026-11-23 on 2 cores of an AMD EPYC without AVX-512, jax 0.10.2, shared with other work
+(load 4 to 6), so that the CPU time per image tells more than the images/s; `--rounds=7`:
+
+    resnet18_64, batch 32, float32, forward and backward
+    rule                 images/s  ratio  CPU ms/image  temporary MiB
+    native                    3.4   1.00         197.2            122
+    1x1                       3.0   0.88         195.8            122
+    1x1, map <= kernel       11.0   3.24          45.5            100
+    1x1, map <= 8            11.6   3.41          38.0            128
+    1x1, map <= 16           13.7   4.03          40.2            194
+    1x1, 3x3                 11.4   3.35          38.8            194
+    all                      14.7   4.32          31.0            262
+
+For this model the shipped rule is 'all'. resnet18_60 and resnet50_120 are not yet measured.
+
+Single convolutions, forward and backward, batch 32, same day and machine, median milliseconds;
+'taps' adds up one product per tap, 'lax' uses `lax.conv_general_dilated_patches`:
+
+    map, channels in-out, kernel/stride   native   slices + dot    taps     lax
+    64, 12-64,    7x7/2                      595            193     759    1998
+    30, 64-64,    3x3                        508            131     267    2406
+    15, 128-128,  3x3                         91             94      96     817
+    8, 256-256,   3x3                         80             80      75     433
+    4, 256-512,   3x3/2                      122             11      12      30
+    4, 512-512,   3x3                         85             63      76     268
+    2, 512-512,   3x3                        845             16      19      35
+    32, 64-64,    1x1                         85             18      18      20
+
+At batch 8, above the limit of the shipped rule: 60, 64-64, 3x3 took 176 native and 249 as slices
++ dot; 120, 64-64, 3x3 took 1603 and 546: the limit costs speed there, and is for memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+
+from rsjax import models
+from rsjax.models import layers
+
+# name: (model, pixels, batch), 12 bands
+CASES = {
+    "resnet18_64": ("resnet18", 64, 128),
+    "resnet18_60": ("resnet18", 60, 128),
+    "resnet50_120": ("resnet50", 120, 32),
+}
+
+# name: the rule, of the shapes of x (B, H, W, C) and of the kernel (k, k, C, D), and the stride
+Rule = Callable[[tuple[int, ...], tuple[int, ...], int], bool]
+RULES: dict[str, Rule] = {
+    "native": lambda x, kernel, strides: False,
+    "1x1": lambda x, kernel, strides: kernel[0] == 1,
+    "1x1, map <= kernel": lambda x, kernel, strides: kernel[0] == 1 or x[1] <= kernel[0],
+    "1x1, map <= 8": lambda x, kernel, strides: kernel[0] == 1 or x[1] <= 8,
+    "1x1, map <= 16": lambda x, kernel, strides: kernel[0] == 1 or x[1] <= 16,
+    "1x1, 3x3": lambda x, kernel, strides: kernel[0] <= 3,
+    "all": lambda x, kernel, strides: True,
+    "as shipped": layers.matmul_on_cpu,
+}
+
+
+def compile_step(
+    model_name: str, size: int, batch: int
+) -> tuple[Callable[[], tuple[float, float]], float]:
+    """One forward and backward pass as a timer (wall, CPU seconds); its temporary memory in MiB."""
+    model = models.get(model_name, num_classes=19)
+    images = jax.random.normal(jax.random.key(0), (batch, size, size, 12))
+    labels = jnp.arange(batch) % 19
+    variables = jax.jit(model.init, static_argnums=2)(jax.random.key(1), images[:1], False)
+
+    # Images are an argument: XLA would fold the patches of a constant while compiling.
+    def loss(params: dict, images: jax.Array) -> jax.Array:
+        logits, _ = model.apply(
+            {**variables, "params": params}, images, True, mutable=["batch_stats"]
+        )
+        return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(batch), labels])
+
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(variables["params"], images).compile()
+
+    def run() -> tuple[float, float]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(compiled(variables["params"], images))
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    memory = compiled.memory_analysis()
+    return run, memory.temp_size_in_bytes / 2**20 if memory else float("nan")
+
+
+def measure(case: str, batch: int | None, rounds: int) -> None:
+    """Prints the table of one case: medians of interleaved runs, ratio to native."""
+    name, size, default = CASES[case]
+    batch = batch or default
+    steps = {}
+    for rule, function in RULES.items():
+        layers.matmul_on_cpu = function  # type: ignore[assignment]
+        jax.clear_caches()
+        steps[rule] = compile_step(name, size, batch)
+    seconds: dict[str, list[tuple[float, float]]] = {rule: [] for rule in RULES}
+    for turn in range(rounds + 1):
+        for rule, (run, _) in steps.items():
+            measured = run()
+            if turn:  # the first one warms up
+                seconds[rule].append(measured)
+    print(f"\n{case}, batch {batch}, float32, forward and backward")
+    print(f"{'rule':<20} images/s  ratio  CPU ms/image  temporary MiB")
+    native = statistics.median(wall for wall, _ in seconds["native"])
+    for rule, (_, memory) in steps.items():
+        wall, cpu = (statistics.median(times) for times in zip(*seconds[rule], strict=True))
+        print(
+            f"{rule:<20} {batch / wall:8.1f} {native / wall:6.2f} "
+            f"{1e3 * cpu / batch:13.1f} {memory:14.0f}"
+        )
+
+
+def hardware() -> str:
+    """The processor, the number of usable cores and the versions, in one line."""
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
+    wide = "AVX-512" if any("avx512f" in line for line in lines) else "no AVX-512"
+    return f"{name}, {wide}, {len(os.sched_getaffinity(0))} cores; jax {jax.__version__}"
+
+
+def main() -> None:
+    """Reads the command line and prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--case", choices=list(CASES), action="append")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    print(time.strftime("%Y-%m-%d"), hardware(), flush=True)
+    for case in options.case or CASES:
+        measure(case, options.batch, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

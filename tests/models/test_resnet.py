@@ -1,0 +1,391 @@
+import functools
+import subprocess
+import sys
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rsjax import models
+from rsjax.errors import ConfigError
+from rsjax.models.resnet import BasicBlock, Bottleneck, ResNet
+
+# torchvision's models, 3 bands and 1000 classes: https://pytorch.org/vision/stable/models.html
+PARAMETERS = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+}
+
+
+def small(**fields):
+    fields = {"num_classes": 5, "stage_sizes": (1, 1), "block": BasicBlock, "width": 8} | fields
+    return ResNet(**fields)
+
+
+def randomised(model, x, seed=0):
+    """Variables with every leaf drawn at random: none keeps a value that hides an error."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, False))
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name == "kernel":
+            value = rng.normal(0, np.sqrt(1 / np.prod(leaf.shape[:-1])), leaf.shape)
+        elif name in ("scale", "var"):
+            value = rng.uniform(0.5, 1.5, leaf.shape)
+        else:
+            value = rng.normal(0, 0.2, leaf.shape)
+        return jnp.asarray(value, jnp.float32)
+
+    return jax.tree.map_with_path(draw, shapes)
+
+
+# Compiles in half the time; the slower code costs less than that here.
+quick_jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
+
+
+@functools.cache
+def compiled(model, train, method):
+    def call(variables, x, seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(variables, x, train, mutable=["batch_stats"], rngs=rngs, method=method)
+
+    return quick_jit(call)
+
+
+def apply(model, variables, x, train, seed=0, method=None):
+    """What the model returns, and the statistics after it."""
+    return compiled(model, train, method)(variables, x, seed)
+
+
+def images(*shape):
+    return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+
+
+def relative_error(found, wanted):
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    assert found.shape == wanted.shape
+    return np.abs(found - wanted).max() / np.abs(wanted).max()
+
+
+def by_torch_name(tree):
+    return {
+        "/".join(entry.key for entry in path): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+@pytest.fixture
+def lenient():
+    """Keras relies on implicit promotion, and warns while it is imported."""
+    with (
+        jax.numpy_rank_promotion("allow"),
+        jax.numpy_dtype_promotion("standard"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def keras_resnet(shape, sizes, bottleneck, width, stem, classes):
+    """The same network written in Keras' functional form; layers named as ours with '-'."""
+    import keras
+
+    kl = keras.layers
+
+    def conv(x, features, size, strides, name):
+        if size > 1:
+            x = kl.ZeroPadding2D(size // 2)(x)
+        return kl.Conv2D(
+            features, size, strides, use_bias=False, name=name, kernel_initializer="zeros"
+        )(x)
+
+    def norm(x, name):
+        return kl.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+
+    def block(x, features, strides, name):
+        short = x
+        out = features * (4 if bottleneck else 1)
+        plan = (
+            [(features, 1, 1), (features, 3, strides), (out, 1, 1)]
+            if bottleneck
+            else [(features, 3, strides), (out, 3, 1)]
+        )
+        for number, (channels, size, step) in enumerate(plan, 1):
+            x = norm(conv(x, channels, size, step, f"{name}-conv{number}"), f"{name}-bn{number}")
+            if number < len(plan):
+                x = kl.ReLU()(x)
+        if strides > 1 or short.shape[-1] != out:
+            short = conv(short, out, 1, strides, f"{name}-downsample_0")
+            short = norm(short, f"{name}-downsample_1")
+        return kl.ReLU()(kl.Add()([x, short]))
+
+    inputs = x = keras.Input(shape)
+    x = conv(x, width, *((7, 2) if stem == "standard" else (3, 1)), "conv1")
+    x = kl.ReLU()(norm(x, "bn1"))
+    if stem == "standard":
+        # Zeros pad like -inf behind a ReLU.
+        x = kl.MaxPooling2D(3, 2)(kl.ZeroPadding2D(1)(x))
+    for stage, count in enumerate(sizes):
+        for index in range(count):
+            strides = 2 if stage and not index else 1
+            x = block(x, width * 2**stage, strides, f"layer{stage + 1}_{index}")
+    x = kl.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, kl.Dense(classes, name="fc")(x))
+
+
+def keras_values(layer, variables):
+    """Our values of one Keras layer's variables, in its order."""
+    params, stats = variables["params"], variables["batch_stats"]
+    for key in layer.name.split("-"):
+        params, stats = params[key], stats.get(key, {})
+    found = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
+    return [({**params, **stats})[found.get(v.name, v.name)] for v in layer.variables]
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    ("sizes", "block", "size", "stem"),
+    [
+        ((2, 1, 1, 1), BasicBlock, 33, "standard"),
+        ((1, 2, 1), Bottleneck, 32, "standard"),
+        ((1, 2), Bottleneck, 17, "small"),
+    ],
+)
+def test_equals_keras(sizes, block, size, stem):
+    shape = (size, size, 2)
+    x = images(4, *shape)
+    model = ResNet(5, sizes, block, width=4, stem=stem)
+    variables = randomised(model, x)
+    peer = keras_resnet(shape, sizes, block is Bottleneck, 4, stem, 5)
+    count = 0
+    for layer in (layer for layer in peer.layers if layer.variables):
+        values = keras_values(layer, variables)
+        layer.set_weights([np.asarray(v) for v in values])
+        count += len(values)
+    assert count == len(jax.tree.leaves(variables))
+    state = [
+        [v.value for v in vs] for vs in (peer.trainable_variables, peer.non_trainable_variables)
+    ]
+    names = [v.path for v in peer.trainable_variables]
+    weights = jnp.linspace(-1, 1, 20).reshape(4, 5)
+
+    def peer_loss(trainable, train):
+        logits, stats = peer.stateless_call(trainable, state[1], x, training=train)
+        return jnp.sum(weights * logits), (logits, stats)
+
+    def loss(params, train):
+        logits, updates = model.apply(
+            {**variables, "params": params}, x, train, mutable=["batch_stats"]
+        )
+        return jnp.sum(weights * logits), (logits, updates)
+
+    _, (wanted, _) = quick_jit(peer_loss, static_argnums=1)(state[0], False)
+    _, (found, _) = quick_jit(loss, static_argnums=1)(variables["params"], False)
+    assert relative_error(found, wanted) < 1e-4
+
+    step = quick_jit(jax.grad(peer_loss, has_aux=True), static_argnums=1)
+    peer_grads, (wanted, peer_stats) = step(state[0], True)
+    step = quick_jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    grads, (found, updates) = step(variables["params"], True)
+    assert relative_error(found, wanted) < 1e-4
+
+    ours = {"params": grads, **updates}
+    theirs = dict(zip(names, peer_grads, strict=True))
+    theirs |= dict(zip((v.path for v in peer.non_trainable_variables), peer_stats, strict=True))
+    for layer in (layer for layer in peer.layers if layer.variables):
+        for variable, value in zip(layer.variables, keras_values(layer, ours), strict=True):
+            limit = 1e-4 if "moving" in variable.name else 1e-3
+            assert relative_error(value, theirs[variable.path]) < limit, variable.path
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_count_is_torchvisions(name):
+    model = models.get(name, num_classes=1000)
+    x = jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), x, False))
+    leaves = jax.tree.leaves(variables["params"])
+    assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+def test_names_are_torchvisions():
+    x = jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(
+        lambda: models.get("resnet50", num_classes=7).init(jax.random.key(0), x, False)
+    )
+    params = by_torch_name(variables["params"])
+    expected = {"conv1/kernel", "bn1/scale", "bn1/bias", "fc/kernel", "fc/bias"}
+    for stage, count in enumerate((3, 4, 6, 3), 1):
+        for index in range(count):
+            block = f"layer{stage}_{index}"
+            convs, norms = ["conv1", "conv2", "conv3"], ["bn1", "bn2", "bn3"]
+            if index == 0:
+                convs, norms = [*convs, "downsample_0"], [*norms, "downsample_1"]
+            expected |= {f"{block}/{conv}/kernel" for conv in convs}
+            expected |= {f"{block}/{norm}/{p}" for norm in norms for p in ("scale", "bias")}
+    assert set(params) == expected
+    # v1.5: the 3x3 convolution strides, the first 1x1 does not.
+    assert params["layer2_0/conv1/kernel"].shape == (1, 1, 256, 128)
+    assert params["layer2_0/conv2/kernel"].shape == (3, 3, 128, 128)
+    assert params["layer2_0/downsample_0/kernel"].shape == (1, 1, 256, 512)
+    stats = by_torch_name(variables["batch_stats"])
+    assert {name.rsplit("/", 1)[0] for name in stats} == {
+        name.rsplit("/", 1)[0] for name in expected if name.endswith("scale")
+    }
+
+
+@pytest.mark.parametrize("bands", [1, 3, 12])
+def test_any_number_of_bands(bands):
+    x = images(2, 16, 16, bands)
+    model = small(stage_sizes=(1,))
+    variables = randomised(model, x)
+    assert variables["params"]["conv1"]["kernel"].shape == (7, 7, bands, 8)
+    call = quick_jit(lambda x: model.apply(variables, x, False))
+    logits = call(x)
+    assert logits.shape == (2, 5)
+    for band in range(bands):
+        assert relative_error(call(x.at[..., band].add(1.0)), logits) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "sides"),
+    [
+        ("standard", 33, (17, 9, 5, 3, 2)),
+        ("standard", 120, (60, 30, 15, 8, 4)),
+        ("small", 32, (32, 32, 16, 8, 4)),
+    ],
+)
+def test_features_by_stage(stem, size, sides):
+    model = models.get("resnet50", num_classes=3, width=4, stem=stem)
+    x = jnp.zeros((1, size, size, 2))
+    maps, _ = jax.eval_shape(
+        lambda: model.init_with_output(jax.random.key(0), x, False, method=model.features)
+    )
+    channels = (4, 16, 32, 64, 128)
+    names = ("stem", "layer1", "layer2", "layer3", "layer4")
+    assert {k: v.shape for k, v in maps.items()} == {
+        name: (1, side, side, c) for name, side, c in zip(names, sides, channels, strict=True)
+    }
+
+
+def test_features_take_the_variables_of_the_whole_model():
+    model = small()
+    x = images(2, 16, 16, 3)
+    variables = randomised(model, x)
+    last = apply(model, variables, x, False, method="features")[0]["layer2"]
+    fc = variables["params"]["fc"]
+    wanted = last.mean((1, 2)) @ fc["kernel"] + fc["bias"][None]
+    np.testing.assert_allclose(apply(model, variables, x, False)[0], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, "bfloat16"])
+def test_bfloat16_computes_low_and_keeps_float32(block, dtype):
+    x = images(4, 16, 16, 3)
+    low, high = small(dtype=dtype, block=block), small(block=block)
+    initial = jax.eval_shape(lambda: low.init(jax.random.key(0), x, True))
+    assert {v.dtype for v in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
+    variables = randomised(low, x)
+    logits, updates = apply(low, variables, x, True)
+    assert logits.dtype == jnp.float32
+    assert {v.dtype for v in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+    maps = jax.eval_shape(lambda: low.apply(variables, x, False, method="features"))
+    assert {v.dtype for v in maps.values()} == {jnp.dtype("bfloat16")}
+    wanted, _ = apply(high, variables, x, True)
+    assert 1e-6 < relative_error(logits, wanted) < 0.05
+
+
+def test_sharded_batch_equals_one_device():
+    model = small(stage_sizes=(1, 1, 1), block=Bottleneck)
+    # Two halves of different brightness: statistics per device would differ.
+    x = images(4, 16, 16, 3)
+    x = x + jnp.array([0.0, 0.0, 3.0, 3.0]).reshape(4, 1, 1, 1)
+    variables = randomised(model, x)
+
+    def loss(params, x):
+        logits, updates = model.apply(
+            {**variables, "params": params}, x, True, mutable=["batch_stats"]
+        )
+        return jnp.sum(logits**2), (logits, updates)
+
+    step = quick_jit(jax.grad(loss, has_aux=True))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    params = jax.device_put(variables["params"], NamedSharding(mesh, PartitionSpec()))
+    wanted = step(variables["params"], x)
+    found = step(params, split)
+    assert found[1][0].sharding.device_set == set(jax.devices()[:2])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_less(relative_error(a, b), 1e-4), found, wanted
+    )
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_blocks_start_as_their_shortcut(block):
+    x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 4, 4, 2 * block.expansion)))
+    for zero, equal in ((True, True), (False, False)):
+        start = quick_jit(block(2, zero_init_residual=zero).init_with_output, static_argnums=2)
+        out, _ = start(jax.random.key(0), x, False)
+        assert np.array_equal(out, x) == equal
+
+
+def test_drop_path_rises_linearly_and_sleeps_in_evaluation():
+    x = images(8, 16, 16, 3)
+    model = small(stage_sizes=(2, 3), drop_path_rate=0.8)
+    variables = randomised(model, x)
+    bound = model.bind(variables)
+    rates = [b.drop_path_rate for b in (*bound.layer1, *bound.layer2)]
+    np.testing.assert_allclose(rates, [0.0, 0.2, 0.4, 0.6, 0.8])
+
+    plain = small(stage_sizes=(2, 3))
+    np.testing.assert_array_equal(
+        apply(model, variables, x, False)[0], apply(plain, variables, x, False)[0]
+    )
+    first, again, second = (apply(model, variables, x, True, seed)[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, second)
+    # Rate 0 asks for no rng.
+    logits, _ = quick_jit(lambda v: plain.apply(v, x, True, mutable=["batch_stats"]))(variables)
+    assert not np.array_equal(first, logits)
+
+
+def test_dropout_before_the_classifier():
+    x = images(2, 16, 16, 3)
+    model = small(dropout_rate=0.5)
+    variables = randomised(model, x)
+    plain = apply(small(), variables, x, False)[0]
+    np.testing.assert_array_equal(apply(model, variables, x, False, 1)[0], plain)
+    trained = [apply(model, variables, x, True, seed)[0] for seed in (1, 2)]
+    assert not np.array_equal(*trained)
+
+
+def test_unknown_names_fields_and_stems_list_the_known_ones():
+    with pytest.raises(ConfigError, match=r"'resnet20'.*resnet18, resnet34, resnet50"):
+        models.get("resnet20", num_classes=2)
+    with pytest.raises(ConfigError, match=r"unknown depth.*num_classes.*drop_path_rate"):
+        models.get("resnet18", num_classes=2, depth=3)
+    with pytest.raises(ConfigError, match=r"missing num_classes"):
+        models.get("resnet18")
+    with pytest.raises(ConfigError, match=r"'tiny'.*standard, small"):
+        models.get("resnet18", num_classes=2, stem="tiny").init(
+            jax.random.key(0), jnp.zeros((1, 8, 8, 3)), False
+        )
+
+
+def test_import_loads_no_framework():
+    code = "import sys, rsjax.models; print({'flax', 'jax'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
