@@ -267,11 +267,32 @@ def save(model: Model, folder: str | os.PathLike[str]) -> None:
         "weights_sha256": _sha256(temporary / WEIGHTS),
     }
     (temporary / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    for name in (WEIGHTS, ABOUT):
+        with (temporary / name).open("rb") as file:
+            os.fsync(file.fileno())
+    _recover(folder)
+    old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(folder: pathlib.Path) -> None:
+    """Brings back the bundle that a process killed between the two renames left aside."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_sound(folder: pathlib.Path) -> bool:
+    """Whether a whole bundle is there."""
+    try:
+        load(folder)
+    except BundleError:
+        return False
+    return True
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -284,6 +305,9 @@ def load(path: str | os.PathLike[str]) -> Model:
     from safetensors.numpy import load_file
 
     folder = pathlib.Path(path)
+    for place in (folder, folder / "bundle"):
+        if not place.exists():
+            _recover(place)
     if (folder / "bundle" / ABOUT).is_file():
         folder = folder / "bundle"
     if not (folder / ABOUT).is_file():

@@ -8,6 +8,7 @@ finds what cannot work before any data is read, all errors at once.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -68,7 +69,7 @@ def base() -> ConfigDict:
     o.b2 = 0.999  # adamw, lamb
     o.eps = 1e-8  # adamw, lamb
     o.clip_norm = 0.0  # > 0: clip the global norm of the gradient
-    o.accumulate_steps = 1  # micro-batches a step; batch_size is their sum
+    o.accumulate_steps = 1  # micro-batches a step, of batch_size in all; losses are averaged
     o.factors = ()  # ((regex, factor), ...): learning-rate factors by parameter name; 0 freezes
 
     c.schedule = s = ConfigDict()
@@ -98,9 +99,6 @@ def base() -> ConfigDict:
     c.keep_best = 1  # checkpoints
     c.max_bad_steps = 10  # steps in a row with a non-finite loss or gradient, then stop
     c.resume_data = "refuse"  # refuse | restart: what to do if data or batch size changed
-
-    c.mesh = ConfigDict()
-    c.mesh.model_parallel = 1  # devices along the mesh axis 'model'; the rest is 'data'
 
     c.log_every_steps = 50  # steps between lines of figures
     c.tensorboard = True  # write TensorBoard files
@@ -164,7 +162,6 @@ RANGES = {
     "keep_latest": (1, 10**6),
     "keep_best": (1, 10**6),
     "max_bad_steps": (1, 10**6),
-    "mesh.model_parallel": (1, 10**5),
     "log_every_steps": (1, 10**9),
     "profile_steps": (1, 10**6),
 }
@@ -221,6 +218,8 @@ def validate(config: ConfigDict) -> None:
             problems.append(f"optimizer.factors: {entry!r} is not (regex, factor >= 0)")
     if config.early_stop_evals and not config.data.validation_split:
         problems.append("early_stop_evals needs data.validation_split")
+    if config.wandb_project and importlib.util.find_spec("wandb") is None:
+        problems.append("wandb_project needs Weights & Biases: pip install 'rsjax[wandb]'")
     if problems:
         raise ConfigError("the config cannot work:\n  " + "\n  ".join(problems))
 

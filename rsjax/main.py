@@ -16,6 +16,9 @@ from rsjax import doors
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/X.py:demo.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME_OF_CONFIG.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One process of many: on a TPU slice, under Slurm, or as JAX is told to."
+)
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print every field of the config, and end.")
 
 
@@ -35,6 +38,10 @@ def main(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / default).absolute()
     doors.log_to_stderr()
 
+    if DISTRIBUTED.value:
+        import jax
+
+        jax.distributed.initialize()
     from rsjax.training import examine, loop
 
     run = {"train": loop.train_and_evaluate, "eval": examine.evaluate_checkpoint}[config.mode]

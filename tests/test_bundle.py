@@ -142,3 +142,11 @@ def test_saving_again_replaces_the_whole_bundle(model, tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == [
         "bundle", "rsjax.json", "weights.safetensors"
     ]  # fmt: skip
+
+
+def test_a_bundle_left_between_two_renames_is_found(model, tmp_path):
+    path = tmp_path / "bundle"
+    bundle.save(model, path)
+    path.rename(tmp_path / ".bundle.old")
+    assert rsjax.load(tmp_path).inputs == model.inputs
+    assert path.exists()

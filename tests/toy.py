@@ -116,6 +116,6 @@ def weights(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
-def with_nomenclature(root, **changes):
+def rewrite(root, **changes):
     """Rewrites fields of the manifest."""
     manifests.save(dataclasses.replace(manifests.load(root), **changes))

@@ -1,4 +1,4 @@
-"""Prints the table of an EuroSAT run from its workdir: `python experiments/eurosat/table.py DIR`."""
+"""Prints the tables of an EuroSAT run: `python experiments/eurosat/table.py WORKDIR`."""
 
 import json
 import pathlib

@@ -20,6 +20,10 @@ FORMAT = 1
 FILE = "manifest.json"
 
 
+class NoShards(ShardError):
+    """Nothing was prepared in this place yet."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """Everything that readers know about prepared shards.
@@ -119,7 +123,8 @@ def find(data_dir: str | os.PathLike[str], name: str, version: str | None = None
     """The folder of a dataset's shards under `data_dir`.
 
     Raises:
-        ShardError: none is there, or several and no `version` chosen; names what is there.
+        NoShards: none is there.
+        ShardError: several are there and no `version` is chosen; names them.
     """
     parent = pathlib.Path(data_dir) / name
     found = sorted(p.parent for p in parent.glob(f"*/{FILE}"))
@@ -130,6 +135,6 @@ def find(data_dir: str | os.PathLike[str], name: str, version: str | None = None
     if found:
         raise ShardError(
             f"{parent}: several versions ({', '.join(p.name for p in found)}); "
-            "choose one with --config.data.version"
+            "choose one with --config.data.version, or move the others away"
         )
-    raise ShardError(f"no prepared shards of '{name}' in {parent.absolute()}")
+    raise NoShards(f"no prepared shards of '{name}' in {parent.absolute()}")

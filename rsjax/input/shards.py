@@ -128,6 +128,8 @@ def write_shard(job: Job) -> dict[str, Any]:
             for name, image in info.images.items():
                 sums[name].append(statistics.of_image(example[name], image))
         writer.close()
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         note["bytes"] = temporary.stat().st_size
         note["sha256"] = digest(temporary)
         note["class_counts"] = class_counts.tolist()

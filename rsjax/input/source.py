@@ -51,6 +51,7 @@ class ShardSource:
             available["label"] = ("int32", ()) if info.label == "index" else ("uint8", (classes,))
         if info.mask:
             available["mask"] = ("uint8", info.mask)
+        self.available = available
         unknown = sorted(set(columns or ()) - set(available))
         if unknown:
             raise ShardError(f"{root}: no entries {unknown}; it has {sorted(available)}")
@@ -63,7 +64,7 @@ class ShardSource:
                 )
         self.shards = [shard for name in split.split("+") for shard in self._split(name)]
         paths = [self._checked(shard) for shard in self.shards]
-        self.records = ArrayRecordDataSource(paths)
+        self.records = self._open(paths)
         self.ends = np.cumsum([shard["records"] for shard in self.shards])
         if len(self.records) != self.ends[-1]:
             counts = [len(ArrayRecordDataSource(p)) for p in paths]
@@ -72,6 +73,20 @@ class ShardSource:
                 f"{paths[bad]}: {counts[bad]} records, expected {self.shards[bad]['records']}. "
                 "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
             )
+
+    def _open(self, paths: list[str]) -> ArrayRecordDataSource:
+        try:
+            return ArrayRecordDataSource(paths)
+        except Exception as error:
+            for path in paths:  # the reader does not say which file it was
+                try:
+                    ArrayRecordDataSource(path)
+                except Exception as one:
+                    raise ShardError(
+                        f"{path}: damaged ({one}). Delete it and run `python -m rsjax.prepare` "
+                        "again: it alone is rewritten"
+                    ) from error
+            raise
 
     def _split(self, name: str) -> list[dict[str, object]]:
         if name not in self.manifest.splits:
@@ -93,12 +108,11 @@ class ShardSource:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def read(self, indices: np.ndarray, check: bool = False) -> dict[str, np.ndarray]:
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The given records as one block per entry.
 
         Args:
             indices: (B,) integers in [0, len(self)).
-            check: parse every entry of every record, also those that are not asked for.
 
         Returns:
             {entry: (B, ...)} in the dtype on disk; label int32 (B,) or uint8 (B, classes).
@@ -121,11 +135,25 @@ class ShardSource:
                 except (ValueError, KeyError, IndexError) as error:
                     raise self._damaged(int(index), error) from None
             batch[name] = block
-        if check:
-            for index, entries in zip(indices, parsed, strict=True):
-                if "id" not in entries or not len(entries["id"]):
-                    raise self._damaged(int(index), ValueError("no id"))
         return batch
+
+    def check(self, indices: np.ndarray) -> None:
+        """Parses every entry of the given records, whatever `columns` says.
+
+        Raises:
+            ShardError: names the shard and the record that is damaged.
+        """
+        for index, entries in zip(indices, self._parse(indices), strict=True):
+            try:
+                for name, (dtype, shape) in self.available.items():
+                    if name == "label" and not shape:
+                        entries["label"][0]
+                    else:
+                        records.tensor(entries, name, dtype, shape)
+                if not records.text(entries, "id"):
+                    raise ValueError("no id")
+            except (ValueError, KeyError, IndexError) as error:
+                raise self._damaged(int(index), error) from None
 
     def ids(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """The sample ids of the given records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import pathlib
 import shutil
@@ -34,7 +35,7 @@ def find_shards(config: ConfigDict) -> pathlib.Path:
         sharding.barrier("rsjax_data_simulated")
     try:
         return manifest.find(d.data_dir, d.dataset, d.version)
-    except ShardError as error:
+    except manifest.NoShards as error:
         source = d.source or f"/path/to/{d.dataset}"
         page = datasets.get(d.dataset)(source).info.page
         raise ShardError(
@@ -50,8 +51,11 @@ def _simulate(config: ConfigDict) -> None:
     from rsjax.datasets.simulate import simulate
 
     d = config.data
-    with contextlib.suppress(ShardError):
-        manifest.find(d.data_dir, d.dataset, d.version)
+    with contextlib.suppress(manifest.NoShards):
+        made = manifest.load(manifest.find(d.data_dir, d.dataset, d.version))
+        count = sum(split["records"] for split in made.splits.values())
+        if count != d.simulate_samples:
+            log.warning("using the %d samples in %s, not data.simulate_samples", count, made.root)
         return
     source = pathlib.Path(d.data_dir) / f"download-{d.dataset}-{d.simulate_samples}"
     if not source.exists():
@@ -96,8 +100,8 @@ def class_counts(made: manifest.Manifest, split: str) -> list[int]:
     return [sum(values) for values in zip(*parts, strict=True)]
 
 
-def fingerprint(config: ConfigDict, made: manifest.Manifest) -> dict[str, Any]:
-    """What must not change for a run to go on at its position in the data."""
+def fingerprint(config: ConfigDict, made: manifest.Manifest, inputs: Inputs) -> dict[str, Any]:
+    """What must not change for a run to go on: data, its order, and what the channels mean."""
     return {
         "dataset": made.info.name,
         "shards": made.fingerprint(),
@@ -105,6 +109,8 @@ def fingerprint(config: ConfigDict, made: manifest.Manifest) -> dict[str, Any]:
         "seed": config.seed,
         "batch_size": config.batch_size,
         "order": "grain index shuffle, 4 rounds",
+        "inputs": inputs.to_json(),
+        "fit_px": config.data.fit_px,
     }
 
 
@@ -120,9 +126,14 @@ def resume_position(config: ConfigDict, saved: dict[str, Any], current: dict[str
         CheckpointError: the data changed; names what.
     """
     before = saved["fingerprint"]
-    changed = [
-        f"{k}: {before.get(k)!r} then, {v!r} now" for k, v in current.items() if before.get(k) != v
-    ]
+    current = json.loads(json.dumps(current))  # as it comes back from a checkpoint
+    if before.get("inputs") != current["inputs"]:
+        raise CheckpointError(
+            "the checkpoint of this workdir was made with other inputs\n  "
+            + "\n  ".join(_changes(before["inputs"], current["inputs"]))
+            + "\nChange bands, statistics and grid back, or use another --workdir"
+        )
+    changed = _changes(before, current)
     if not changed:
         return saved["position"]
     if config.resume_data == "restart":
@@ -134,3 +145,7 @@ def resume_position(config: ConfigDict, saved: dict[str, Any], current: dict[str
         + "\nChange it back, use another --workdir, or begin a new order of the data with "
         "--config.resume_data=restart"
     )
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [f"{k}: {before.get(k)!r} then, {v!r} now" for k, v in now.items() if before.get(k) != v]

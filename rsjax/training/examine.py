@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from rsjax import bundle
-from rsjax.errors import RsjaxError
+from rsjax.errors import RsjaxError, SensorError
 from rsjax.input import pipeline
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
@@ -81,6 +81,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     Raises:
         BundleError: there is no model.
         RsjaxError: the model and the shards have other classes.
+        SensorError: they have other bands, units or sizes.
         ShardError: the split, or an entry that the model needs, is not in the shards.
     """
     sharding.set_up(config)
@@ -91,7 +92,13 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
             f"the model knows the classes of '{trained.nomenclature.name}', the shards in "
             f"{made.root} are labelled with '{made.nomenclature.name}'"
         )
-    mesh = sharding.make_mesh(config.mesh.model_parallel)
+    for name, spec in trained.inputs.images.items():
+        if made.info.images.get(name) != spec:
+            raise SensorError(
+                f"entry '{name}': the model takes {spec}, the shards in {made.root} have "
+                f"{made.info.images.get(name)}"
+            )
+    mesh = sharding.make_mesh()
     examine = make_examiner(config, made, trained.module, trained.task, trained.inputs, mesh)
     found = examine(trained.variables, config.eval.split)
     if jax.process_index() == 0:

@@ -5,6 +5,8 @@ Only the first process writes. TensorBoard files are written by tensorboardX, wi
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 import logging
 import math
@@ -46,7 +48,7 @@ class Writer:
         if not self.enabled:
             return
         path = workdir / FILE
-        rows = [row for row in read(workdir) if row["step"] <= resumed_step]
+        rows = [row for row in read(workdir) if row["step"] <= resumed_step and _of_loop(row)]
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.replace(temporary, path)
@@ -58,7 +60,10 @@ class Writer:
         if wandb_project:
             import wandb
 
-            self.wandb = wandb.init(project=wandb_project, dir=str(workdir), config=config)
+            own = hashlib.sha256(str(workdir).encode()).hexdigest()[:16]  # a resumed run is one
+            self.wandb = wandb.init(
+                project=wandb_project, id=own, resume="allow", dir=str(workdir), config=config
+            )
 
     def __enter__(self) -> Writer:
         return self
@@ -84,6 +89,11 @@ class Writer:
                     self.board.add_scalar(name, value, step)
         if self.wandb:
             self.wandb.log(figures, step=step)
+
+
+def _of_loop(row: dict[str, Any]) -> bool:
+    """Not of the evaluation at the end, which comes again when a finished run is repeated."""
+    return any(name.startswith(("train/", "validation/")) for name in row)
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -147,5 +157,5 @@ class Progress:
                 step,
                 self.total,
                 note,
-                time.strftime("%H:%M:%S", time.gmtime(left)),
+                datetime.timedelta(seconds=int(left)),
             )

@@ -7,12 +7,13 @@ import functools
 import logging
 import math
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from rsjax import lock, models, tasks
+from rsjax import bundle, lock, models, tasks
 from rsjax.config import steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
@@ -43,10 +44,10 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
     """
     with contextlib.ExitStack() as stack:
         # -- Workdir and devices -------------------------------------------------------------
+        sharding.set_up(config)
         if jax.process_index() == 0:
             stack.enter_context(lock.exclusive(workdir))
-        sharding.set_up(config)
-        mesh = sharding.make_mesh(config.mesh.model_parallel)
+        mesh = sharding.make_mesh()
         parts = config.optimizer.accumulate_steps
         sharding.check_batch("batch_size", config.batch_size, mesh, parts)
         log.info(
@@ -61,6 +62,8 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         root = data.find_shards(config)
         made, inputs = data.read_inputs(config, root)
         train = data.open_split(config, root, config.data.train_split, inputs)
+        for name in filter(None, (config.data.validation_split, config.data.test_split)):
+            data.open_split(config, root, name, inputs)  # to fail now rather than hours later
         steps_per_epoch = len(train) / config.batch_size
         total_steps = steps_of(config, "total", steps_per_epoch)
         eval_every = steps_of(config, "eval_every", steps_per_epoch) or total_steps
@@ -111,13 +114,13 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 workdir / "checkpoints", task.headline, config.keep_latest, config.keep_best
             )
         )
-        fingerprint = data.fingerprint(config, made)
+        fingerprint = data.fingerprint(config, made, inputs)
         restored = checkpoints.restore(target)
         if restored:
             state, saved = restored
             position = data.resume_position(config, saved["data"], fingerprint)
             best, since_best = saved["best"], saved["since_best"]
-            if best is not None and not (workdir / "bundle").exists():
+            if best is not None and not sharding.agree(bundle.is_sound(workdir / "bundle")):
                 log.warning("the bundle of the best step is gone; the next evaluation writes one")
                 best = None
             log.info("resumed from step %d", int(state["step"]))
@@ -135,7 +138,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 config.batch_size,
                 config.seed,
                 position,
-                total_steps - first,
+                max(total_steps - first, 0),
                 config.data.threads,
                 config.data.buffer,
                 jax.process_index(),
@@ -154,6 +157,8 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         compiled = None
         now = first
         measured: dict[str, jax.Array] | None = None
+        index: Any = None  # of the samples of the step whose figures are `measured`
+        stack.callback(speed.stop_profile)
 
         def is_over() -> bool:
             patience = config.early_stop_evals
@@ -181,8 +186,9 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 compiled = speed.compile_ahead(train_step, state, batch)
                 meter.restart(now)
             speed.profile(workdir, now, config.profile_start_step, config.profile_steps, state)
-            previous = measured
+            previous, previous_index = measured, index
             state, measured = compiled(state, batch)
+            index = batch["index"]
             now += 1
 
             # Figures of the step before are read while this one runs.
@@ -194,11 +200,11 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                     f", {figures['images_per_s']:.0f} images/s" if "images_per_s" in figures else ""
                 )
                 progress.update(now, f"loss {figures['loss']:.4f}{rate}")
-                checkpoints.poll()
             else:
                 progress.update(now)
+            checkpoints.poll()
             if previous is not None and int(previous["bad_steps"]) >= config.max_bad_steps:
-                local = batch["index"].addressable_shards[0].data
+                local = previous_index.addressable_shards[0].data
                 ids = train.ids(jax.device_get(local)[:8])
                 checkpoints.finish()
                 good = checkpoints.manager.latest_step()
@@ -220,7 +226,11 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                     best, since_best = headline, 0
                     save_bundle(workdir, state, inputs, made, about, now, found.scalars)
                 log.info(
-                    "step %d: validation %s %.4f (best %.4f)", now, task.headline, headline, best
+                    "step %d: validation %s %.4f%s",
+                    now,
+                    task.headline,
+                    headline,
+                    "" if since_best else ", the best so far",
                 )
                 save({task.headline: headline})
                 meter.restart(now)
@@ -234,7 +244,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 log.warning("asked to stop: saved step %d; the same command resumes", now)
                 return {}
         checkpoints.finish()
-        if not config.data.validation_split or not (workdir / "bundle").exists():
+        if not config.data.validation_split or not sharding.agree((workdir / "bundle").exists()):
             save_bundle(workdir, state, inputs, made, about, now, {})
 
         # -- Test and report -----------------------------------------------------------------

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from rsjax.errors import ConfigError
 
-log = logging.getLogger("rsjax")
-
 
 def set_up(config: ConfigDict) -> None:
-    """Turns on the compilation cache, and says how to be reproducible on a GPU."""
+    """Compilation cache, and reproducible kernels on GPUs; before the first use of a device."""
     if config.compilation_cache_dir:
         cache = pathlib.Path(config.compilation_cache_dir).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    flag = "--xla_gpu_deterministic_ops=true"
-    stated = flag in os.environ.get("XLA_FLAGS", "")
-    if config.deterministic and jax.default_backend() == "gpu" and not stated:
-        log.warning("runs on this GPU are not reproducible; start with XLA_FLAGS=%s", flag)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.deterministic and "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
 
 
 def barrier(name: str) -> None:
@@ -34,6 +31,15 @@ def barrier(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def agree(value: bool) -> bool:
+    """What the first process says, on all of them."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def run_once(function: Callable[[], Any], placed: NamedSharding) -> Any:
@@ -45,16 +51,9 @@ def run_once(function: Callable[[], Any], placed: NamedSharding) -> Any:
     return jax.jit(function, out_shardings=placed, compiler_options=quick)()
 
 
-def make_mesh(model_parallel: int = 1) -> Mesh:
-    """All devices of all processes as a mesh ('data', 'model').
-
-    Raises:
-        ConfigError: the number of devices is no multiple of `model_parallel`.
-    """
-    count = jax.device_count()
-    if count % model_parallel:
-        raise ConfigError(f"mesh.model_parallel={model_parallel}: must divide the {count} devices")
-    shape = (count // model_parallel, model_parallel)
+def make_mesh() -> Mesh:
+    """All devices of all processes as a mesh ('data', 'model'); all of them along 'data' so far."""
+    shape = (jax.device_count(), 1)
     return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 

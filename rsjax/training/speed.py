@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 import time
@@ -66,4 +67,10 @@ def profile(workdir: pathlib.Path, step: int, first: int, count: int, state: Any
         jax.profiler.start_trace(str(workdir / "profile"))
     elif first and step == first + count:
         jax.block_until_ready(state)
+        stop_profile()
+
+
+def stop_profile() -> None:
+    """Ends a profile that is being written; without one, does nothing."""
+    with contextlib.suppress(RuntimeError):  # "No profile started"
         jax.profiler.stop_trace()

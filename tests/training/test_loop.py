@@ -210,3 +210,36 @@ def test_evaluation_of_a_checkpoint_repeats_the_figures_of_the_run(data_dir, tmp
     saved = json.loads((tmp_path / "eval" / "test.json").read_text())
     assert saved["scalars"]["mAP_macro"] == found["mAP_macro"]
     assert saved["trained_on"]["simulated"] is True
+
+
+def test_other_bands_or_statistics_are_refused_on_resume(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "watch", lambda: contextlib.nullcontext(lambda step: step == 2))
+    config = toy.config(data_dir)
+    assert loop.train_and_evaluate(config, tmp_path) == {}
+    swapped = (*config.data.bands[1::-1], *config.data.bands[2:])
+    restart = {"data.bands": swapped, "resume_data": "restart"}
+    for changes in ({"data.bands": swapped}, restart):
+        with pytest.raises(CheckpointError, match=r"other inputs\s+bands: "):
+            loop.train_and_evaluate(toy.config(data_dir, **changes), tmp_path)
+
+
+def test_a_missing_split_is_found_before_training(data_dir, tmp_path):
+    config = toy.config(data_dir, **{"data.test_split": "tset"})
+    with pytest.raises(RsjaxError, match="no split 'tset'"):
+        loop.train_and_evaluate(config, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_model_is_not_evaluated_on_other_units(data_dir, tmp_path, unbroken):
+    import dataclasses
+
+    from rsjax.input import manifest
+
+    other = toy.write(tmp_path / "other")
+    info = manifest.load(other).info
+    images = {**info.images, "s1": dataclasses.replace(info.images["s1"], unit="linear_power")}
+    toy.rewrite(other, info=dataclasses.replace(info, images=images))
+    config = toy.config(tmp_path / "other",
+                        **{"mode": "eval", "eval.checkpoint": str(unbroken[0])})  # fmt: skip
+    with pytest.raises(RsjaxError, match=r"entry 's1'.*linear_power"):
+        examine.evaluate_checkpoint(config, tmp_path / "eval")
