@@ -10,7 +10,7 @@ AdamW, 1e-3, batch 512, 1000 warm-up steps, cosine, at most 100 epochs, stop aft
 a better macro mAP on the validation split, drop-out and drop-path 0.15. Published for ResNet-50 on
 S1+S2: test mAP 0.703 macro, 0.861 micro.
 
-Hardware, time and metric here: not yet run on the real data. The demo is a ResNet-18 on 1,600
+Hardware, time and metric here: not yet run on the real data. The demo is a small ResNet on 1,600
 SIMULATED patches at 20 m; its figures say nothing about real scenes. See README.md for what it
 reached and how long it took.
 """
@@ -58,11 +58,11 @@ def get_config(variant: str = "s2") -> ml_collections.ConfigDict:
         c.data.simulate_samples = 1600
         c.data.grid_px = 60  # 20 m: a quarter of the work
         c.model.name = "resnet18"
-        c.model.fields = ml_collections.ConfigDict({"width": 32})
+        c.model.fields = ml_collections.ConfigDict({"width": 16, "stage_sizes": (1, 1, 1, 1)})
         c.model.dtype = "float32"
         c.batch_size = 64
         c.eval_batch_size = 64
-        c.total_epochs = 10.0
+        c.total_epochs = 8.0
         c.early_stop_evals = 0
         c.optimizer.learning_rate = 3e-3
         c.schedule.warmup_steps = 15
