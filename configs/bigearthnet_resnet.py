@@ -11,8 +11,8 @@ a better macro mAP on the validation split, drop-out and drop-path 0.15. Publish
 S1+S2: test mAP 0.703 macro, 0.861 micro.
 
 Hardware, time and metric here: not yet run on the real data. The demo is a small ResNet on 1,600
-SIMULATED patches at 20 m; its figures say nothing about real scenes. See README.md for what it
-reached and how long it took.
+SIMULATED patches at 20 m; its figures say nothing about real scenes: test mAP 0.664 macro against
+0.148 of the class frequencies, 2 min 13 s on two cores, data included (2026-11-23).
 """
 
 import ml_collections
