@@ -7,8 +7,8 @@
 The split is that of `rsjax.datasets.eurosat`: of each class 20 % test and 8 % validation, chosen by
 the sha256 of the file name. The best validation epoch is tested once.
 
-Hardware, time and metric of `:cpu`: two cores of an AMD EPYC, test accuracy 92.5 % after 22 minutes,
-see experiments/eurosat/README.md (2026-11-23). The full recipe is not yet run.
+Hardware, time and metric of `:cpu`: two cores of an AMD EPYC, test accuracy 92.5 % after 22
+minutes (2026-11-23), see experiments/eurosat/README.md. The full recipe is not yet run.
 """
 
 import ml_collections
