@@ -11,17 +11,18 @@ last batch, marked in `valid`, alike on every host.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from grain.experimental import index_shuffle
 
+from rsjax.input.readahead import read_ahead
 from rsjax.input.source import ShardSource
 
 Batch = dict[str, Any]
+STALL_S = 600.0
 
 
 def order(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -45,24 +46,19 @@ def order(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
     return out
 
 
-class _Batches:
-    """Random access to the batches of this process, for grain to read ahead."""
+def _batches(
+    source: ShardSource,
+    indices: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    count: int,
+    threads: int,
+    buffer: int,
+    stall_s: float,
+) -> Iterator[Batch]:
+    def read(step: int) -> Batch:
+        index, valid = indices(step)
+        return {**source.read(index), "index": index.astype(np.int32), "valid": valid}
 
-    def __init__(self, source: ShardSource, indices: Any, length: int):
-        self.source, self.indices, self.length = source, indices, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, step: Any) -> Batch:
-        index, valid = self.indices(int(step))
-        batch = self.source.read(index)
-        return {**batch, "index": index.astype(np.int32), "valid": valid}
-
-
-def _read_ahead(batches: _Batches, threads: int, buffer: int) -> Iterator[Batch]:
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer if threads else 0)
-    return iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+    return read_ahead(read, count, threads, buffer, stall_s, source.being_read)
 
 
 def _local(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
@@ -82,6 +78,7 @@ def train_batches(
     buffer: int = 4,
     process_index: int = 0,
     process_count: int = 1,
+    stall_s: float = STALL_S,
 ) -> Iterator[Batch]:
     """The batches of this process from `position` on, shuffled, `steps` of them.
 
@@ -95,6 +92,7 @@ def train_batches(
         buffer: batches read ahead.
         process_index: this process.
         process_count: number of processes.
+        stall_s: how long to wait for a batch before giving up, in seconds.
 
     Yields:
         the source's entries (b, ...), `index` (b,) int32 and `valid` (b,) all true.
@@ -105,7 +103,7 @@ def train_batches(
         start = position + step * batch_size + offset
         return order(np.arange(start, start + size), len(source), seed), np.ones(size, bool)
 
-    return _read_ahead(_Batches(source, indices, steps), threads, buffer)
+    return _batches(source, indices, steps, threads, buffer, stall_s)
 
 
 def eval_batches(
@@ -115,6 +113,7 @@ def eval_batches(
     buffer: int = 4,
     process_index: int = 0,
     process_count: int = 1,
+    stall_s: float = STALL_S,
 ) -> Iterator[Batch]:
     """Every record once, in order; the last batch is padded where `valid` is false.
 
@@ -128,7 +127,7 @@ def eval_batches(
         valid = index < count
         return np.where(valid, index, 0), valid
 
-    return _read_ahead(_Batches(source, indices, -(-count // batch_size)), threads, buffer)
+    return _batches(source, indices, -(-count // batch_size), threads, buffer, stall_s)
 
 
 class OnMesh:

@@ -5,19 +5,29 @@ Reads and decodes only: no arithmetic, no order, no randomness.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
+import resource
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordReader
 
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
 from rsjax.input import records
 
+# Random access: no reading ahead, and no thread pool for one record.
+READER = {"options": "readahead_buffer_size:0,max_parallelism:0", "file_reader_buffer_size": 2**15}
+
 
 class ShardSource:
     """The records of one split, or of several joined by '+', in the order of their keys.
+
+    Shards are opened when a record of theirs is first read, and then stay open; any number of
+    threads may read.
 
     Args:
         root: folder of the shards.
@@ -46,9 +56,10 @@ class ShardSource:
             name: (spec.dtype, (spec.height, spec.width, len(spec.bands)))
             for name, spec in info.images.items()
         }
+        self._classes = len(self.manifest.nomenclature)
         if info.label:
-            classes = len(self.manifest.nomenclature)
-            available["label"] = ("int32", ()) if info.label == "index" else ("uint8", (classes,))
+            multihot = ("uint8", (self._classes,))
+            available["label"] = ("int32", ()) if info.label == "index" else multihot
         if info.mask:
             available["mask"] = ("uint8", info.mask)
         self.available = available
@@ -63,30 +74,39 @@ class ShardSource:
                     "are cropped or padded, e.g. --config.data.fit_px=256"
                 )
         self.shards = [shard for name in split.split("+") for shard in self._split(name)]
-        paths = [self._checked(shard) for shard in self.shards]
-        self.records = self._open(paths)
-        self.ends = np.cumsum([shard["records"] for shard in self.shards])
-        if len(self.records) != self.ends[-1]:
-            counts = [len(ArrayRecordDataSource(p)) for p in paths]
-            bad = next(i for i, s in enumerate(self.shards) if s["records"] != counts[i])
-            raise ShardError(
-                f"{paths[bad]}: {counts[bad]} records, expected {self.shards[bad]['records']}. "
-                "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
-            )
+        self.paths = [self._checked(shard) for shard in self.shards]
+        counts = (int(str(shard["records"])) for shard in self.shards)
+        self.starts = [0, *itertools.accumulate(counts)]  # of each shard, and the end
+        self.reading: dict[int, str] = {}  # thread -> shard, for who waits and asks why
+        self._readers: list[ArrayRecordReader | None] = [None] * len(self.paths)
+        self._opening = threading.Lock()
+        self._layouts = records.Layouts()
+        _allow_open_files(len(self.paths))
 
-    def _open(self, paths: list[str]) -> ArrayRecordDataSource:
-        try:
-            return ArrayRecordDataSource(paths)
-        except Exception as error:
-            for path in paths:  # the reader does not say which file it was
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        """The open reader of a shard.
+
+        Raises:
+            ShardError: it is damaged, or has another number of records than the manifest says.
+        """
+        found = self._readers[shard]
+        if found is not None:
+            return found
+        with self._opening:
+            if self._readers[shard] is None:
+                path, expected = self.paths[shard], self.shards[shard]["records"]
+                remedy = "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
                 try:
-                    ArrayRecordDataSource(path)
-                except Exception as one:
-                    raise ShardError(
-                        f"{path}: damaged ({one}). Delete it and run `python -m rsjax.prepare` "
-                        "again: it alone is rewritten"
-                    ) from error
-            raise
+                    reader = ArrayRecordReader(path, **READER)
+                    count = reader.num_records()
+                    if not reader.ok():  # the reader opens what it cannot read as an empty file
+                        reader.close()
+                except Exception as error:  # it has no errors of its own
+                    raise ShardError(f"{path}: damaged ({error}). {remedy}") from error
+                if count != expected:
+                    raise ShardError(f"{path}: {count} records, expected {expected}. {remedy}")
+                self._readers[shard] = reader
+            return self._readers[shard]
 
     def _split(self, name: str) -> list[dict[str, object]]:
         if name not in self.manifest.splits:
@@ -106,7 +126,7 @@ class ShardSource:
         return os.fspath(path)
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
+        return self.starts[-1]
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The given records as one block per entry.
@@ -120,22 +140,36 @@ class ShardSource:
         Raises:
             ShardError: names the shard and the record that cannot be read.
         """
-        parsed = self._parse(indices)
-        batch = {}
-        for name, (dtype, shape) in self.columns.items():
-            full = (*self.fit[name], *shape[2:]) if 0 in shape and name in self.fit else shape
-            block = np.empty((len(indices), *full), dtype)
-            for row, (index, entries) in enumerate(zip(indices, parsed, strict=True)):
-                try:
+        blocks = {
+            name: np.empty((len(indices), *self._shape(name)), dtype)
+            for name, (dtype, _) in self.columns.items()
+        }
+        # Bytes are copied as bytes: values in a record are not aligned to their type.
+        raw = {
+            name: block.reshape(len(indices), -1).view(np.uint8) for name, block in blocks.items()
+        }
+        for row, index in enumerate(indices.tolist()):
+            entries = self._entries(index)
+            try:
+                for name, (dtype, shape) in self.columns.items():
                     if name == "label" and not shape:
-                        block[row] = entries["label"][0]  # an index, stored as int64
-                    else:
+                        blocks[name][row] = _class_index(entries, self._classes)
+                    elif 0 in shape:
                         image = records.tensor(entries, name, dtype, shape)
-                        block[row] = _fit(image, full) if image.shape != full else image
-                except (ValueError, KeyError, IndexError) as error:
-                    raise self._damaged(int(index), error) from None
-            batch[name] = block
-        return batch
+                        blocks[name][row] = _fit(image, self._shape(name))
+                    else:
+                        raw[name][row] = records.raw(entries, name, raw[name].shape[1])
+            except (ValueError, KeyError, IndexError) as error:
+                raise self._damaged(index, error) from None
+        return blocks
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        shape = self.columns[name][1]
+        return (*self.fit[name], *shape[2:]) if 0 in shape else shape
+
+    def being_read(self) -> str:
+        """The shards that threads are reading at this moment."""
+        return ", ".join(sorted(set(self.reading.copy().values()))) or "nothing"
 
     def check(self, indices: np.ndarray) -> None:
         """Parses every entry of the given records, whatever `columns` says.
@@ -143,17 +177,18 @@ class ShardSource:
         Raises:
             ShardError: names the shard and the record that is damaged.
         """
-        for index, entries in zip(indices, self._parse(indices), strict=True):
+        for index in indices.tolist():
+            entries = self._entries(index)
             try:
                 for name, (dtype, shape) in self.available.items():
                     if name == "label" and not shape:
-                        entries["label"][0]
+                        _class_index(entries, self._classes)
                     else:
                         records.tensor(entries, name, dtype, shape)
                 if not records.text(entries, "id"):
                     raise ValueError("no id")
             except (ValueError, KeyError, IndexError) as error:
-                raise self._damaged(int(index), error) from None
+                raise self._damaged(index, error) from None
 
     def ids(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """The sample ids of the given records."""
@@ -161,35 +196,53 @@ class ShardSource:
 
     def texts(self, indices: Sequence[int] | np.ndarray, name: str) -> list[str]:
         """One text entry of the given records, e.g. 'country'."""
-        return [records.text(entries, name) for entries in self._parse(np.asarray(indices))]
+        return [records.text(self._entries(int(index)), name) for index in indices]
 
-    def _parse(self, indices: np.ndarray) -> list[dict[str, memoryview | list[int]]]:
+    def _entries(self, index: int) -> records.Entries:
+        shard = bisect.bisect_right(self.starts, index) - 1
+        thread = threading.get_ident()
         try:
-            raw = self.records.__getitems__([int(i) for i in indices])
-        except Exception as error:
-            for index in indices:  # the reader does not say which record it was
-                try:
-                    self.records[int(index)]
-                except Exception as one:
-                    raise self._damaged(int(index), one) from error
-            raise
-        parsed = []
-        for index, record in zip(indices, raw, strict=True):
-            try:
-                parsed.append(records.parse(record))
-            except ValueError as error:
-                raise self._damaged(int(index), error) from None
-        return parsed
+            self.reading[thread] = self.paths[shard]
+            # One at a time: the bytes stay in the processor's cache until they are copied.
+            (record,) = self._reader(shard).read([index - self.starts[shard]])
+            return records.parse(record, self._layouts.find(record))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise self._damaged(index, error) from None
+        finally:
+            del self.reading[thread]
 
     def _damaged(self, index: int, error: Exception) -> ShardError:
-        shard = int(np.searchsorted(self.ends, index, side="right"))
-        start = int(self.ends[shard - 1]) if shard else 0
-        path = self.manifest.root / str(self.shards[shard]["file"])
+        shard = bisect.bisect_right(self.starts, index) - 1
+        record = index - self.starts[shard]
         return ShardError(
-            f"{path}: record {index - start} is damaged ({error}). Check all with "
-            "`python -m rsjax.prepare --verify`, delete the shard and prepare again: it alone is "
-            "rewritten"
+            f"{self.paths[shard]}: record {record} is damaged ({error}). Check all with `python "
+            "-m rsjax.prepare --verify`, delete the shard and prepare again: it alone is rewritten"
         )
+
+
+def _class_index(entries: records.Entries, classes: int) -> int:
+    index = int(entries["label"][0])
+    if not 0 <= index < classes:  # it would train, and count, as another class or as none
+        raise ValueError(f"label {index}, expected 0 to {classes - 1}")
+    return index
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises this process's limit of open files, where the shards need more.
+
+    Raises:
+        ShardError: the system's own limit is too low.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 512  # besides the shards: libraries, sockets, checkpoints
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ShardError(
+            f"{count} shards need {needed} open files, the system allows {hard}: raise the hard "
+            "limit (`ulimit -Hn`, or LimitNOFILE of the service)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _fit(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

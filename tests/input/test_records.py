@@ -78,6 +78,46 @@ def test_damaged_records_are_refused():
         records.tensor(entries, "rgb", "uint8", (0, 0, 4))
 
 
+def test_known_layouts_parse_as_a_walk_does():
+    info = card(label="index")
+    features = records.features(info, tuple("abcd"))
+    rng = np.random.default_rng(2)
+    layouts = records.Layouts()
+    for number in range(40):
+        one = example(rng, number % 4)
+        one["id"] = "x" * (number % 3)  # as long together as other texts are
+        one["country"] = "y" * (2 - number % 3)
+        record = records.canonical(features.serialize_example(one))
+        found = records.parse(record, layouts.find(record))
+        walked = records.parse(record)
+        assert list(found) == list(walked)
+        for name, value in walked.items():
+            assert list(found[name]) == list(value), name
+        assert found["label"] == [number % 4]
+
+
+def test_a_record_that_only_looks_like_a_known_one_is_walked():
+    info = card()
+    features = records.features(info, tuple("abcd"))
+    rng = np.random.default_rng(3)
+    good = records.canonical(features.serialize_example(example(rng, np.zeros(4, np.uint8))))
+    layouts = records.Layouts()
+    frame = sorted((a, b) for _, a, b in layouts.find(good).values())
+    places = {i for i in range(len(good)) if not any(a <= i < b for a, b in frame)}
+    for place in sorted(places):  # every byte that is a tag, a name or a length
+        bad = bytearray(good)
+        bad[place] ^= 0x15
+        try:
+            expected = records.find_spans(bytes(bad))
+        except (ValueError, IndexError):
+            expected = None
+        if expected is None:
+            with pytest.raises((ValueError, IndexError)):
+                layouts.find(bytes(bad))
+        else:
+            assert layouts.find(bytes(bad)) == expected
+
+
 def test_card_survives_json():
     import json
 
