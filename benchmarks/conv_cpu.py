@@ -49,6 +49,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import jax
 import jax.numpy as jnp
+from hardware import hardware
 
 from rsjax import models
 from rsjax.models import layers
@@ -125,15 +126,6 @@ def measure(case: str, batch: int | None, rounds: int) -> None:
             f"{rule:<20} {batch / wall:8.1f} {native / wall:6.2f} "
             f"{1e3 * cpu / batch:13.1f} {memory:14.0f}"
         )
-
-
-def hardware() -> str:
-    """The processor, the number of usable cores and the versions, in one line."""
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
-    wide = "AVX-512" if any("avx512f" in line for line in lines) else "no AVX-512"
-    return f"{name}, {wide}, {len(os.sched_getaffinity(0))} cores; jax {jax.__version__}"
 
 
 def main() -> None:

@@ -27,15 +27,16 @@ def of_image(image: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
     Returns:
         count and nodata (pixels), total, square, low and high (one value a band).
     """
-    pixels = image.reshape(-1, image.shape[-1])
-    nodata = 0
+    bands = np.ascontiguousarray(image.reshape(-1, image.shape[-1]).T)  # (C, H * W): ten times
+    nodata = 0  # as fast as sums over the first axis of few bands
     if spec.nodata is not None:
-        valid = (pixels != np.asarray(spec.nodata, pixels.dtype)).any(axis=1)
-        nodata = int(len(pixels) - valid.sum())
+        valid = (bands != np.asarray(spec.nodata, bands.dtype)).any(axis=0)
+        nodata = int(valid.size - valid.sum())
         if nodata:
-            pixels = pixels[valid]
-    if not len(pixels):
-        zeros = [0] * image.shape[-1]
+            bands = bands[:, valid]
+    count = bands.shape[1]
+    if not count:
+        zeros = [0] * len(bands)
         return {
             "count": 0,
             "nodata": nodata,
@@ -44,20 +45,29 @@ def of_image(image: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
             "low": [math.inf] * len(zeros),
             "high": [-math.inf] * len(zeros),
         }
-    if np.issubdtype(pixels.dtype, np.integer):
-        wide = pixels.astype(np.int64)
-        total, square = wide.sum(axis=0), np.einsum("pc,pc->c", wide, wide)
+    low, high = bands.min(axis=1).tolist(), bands.max(axis=1).tolist()
+    if np.issubdtype(bands.dtype, np.integer):
+        total, square = zip(*map(_exact_sums, bands, low, high), strict=True)
     else:
-        wide = pixels.astype(np.float64)
-        total, square = wide.sum(axis=0), (wide**2).sum(axis=0)
+        wide = bands.astype(np.float64)
+        total, square = wide.sum(axis=1).tolist(), (wide * wide).sum(axis=1).tolist()
     return {
-        "count": len(pixels),
+        "count": count,
         "nodata": nodata,
-        "total": total.tolist(),
-        "square": square.tolist(),
-        "low": pixels.min(axis=0).tolist(),
-        "high": pixels.max(axis=0).tolist(),
+        "total": list(total),
+        "square": list(square),
+        "low": low,
+        "high": high,
     }
+
+
+def _exact_sums(band: np.ndarray, low: int, high: int) -> tuple[int, int]:
+    """Sum and sum of squares of integers, exact: in float64 where all sums stay below 2**53."""
+    if len(band) * max(abs(low), abs(high)) ** 2 < 2**53:
+        wide = band.astype(np.float64)
+        return int(wide.sum()), int(np.einsum("i,i->", wide, wide))
+    values = band.tolist()  # wide integers, or very many of them
+    return sum(values), sum(value * value for value in values)
 
 
 def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
