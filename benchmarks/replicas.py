@@ -41,7 +41,9 @@ def replicate(source: pathlib.Path, target: pathlib.Path, count: int) -> None:
         count: number of patches; 90 % train, 5 % validation, 5 % test.
     """
     folders = sorted(p for p in (source / "BigEarthNet-S2").glob("*/*") if p.is_dir())
-    known = {row["patch_id"]: row for row in pq.read_table(source / "metadata.parquet").to_pylist()}
+    chosen = [("patch_id", "in", [folder.name for folder in folders])]
+    table = pq.read_table(source / "metadata.parquet", filters=chosen)
+    known = {row["patch_id"]: row for row in table.to_pylist()}
     folders = [f for f in folders if f.name in known]
     rows, copies = [], itertools.cycle(range(len(folders)))
     contents: dict[int, list[tuple[str, pathlib.Path]]] = {}

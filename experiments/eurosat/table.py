@@ -1,9 +1,34 @@
-"""Prints the tables of an EuroSAT run: `python experiments/eurosat/table.py WORKDIR`."""
+"""Prints the tables of EuroSAT runs: `python experiments/eurosat/table.py WORKDIR [WORKDIR ...]`.
+
+One workdir: the run, its figures, one row a class. Several, e.g. of three seeds: one row a run, and
+mean and spread.
+"""
 
 import json
 import pathlib
 import statistics
 import sys
+
+
+def compare(workdirs: list[pathlib.Path]) -> None:
+    """Markdown: one row a run, then mean and standard deviation over the runs."""
+    names = ("overall_accuracy", "average_accuracy", "kappa")
+    print("| run | seed | test samples | " + " | ".join(n.replace("_", " ") for n in names) + " |")
+    print("|---" * (3 + len(names)) + "|")
+    values: dict[str, list[float]] = {name: [] for name in names}
+    recipes = set()
+    for workdir in workdirs:
+        found = json.loads((workdir / "eval" / "test.json").read_text())
+        scalars, config = found["scalars"], found["config"]
+        recipes.add(json.dumps({**config, "seed": 0, "name": ""}, sort_keys=True))
+        for name in names:
+            values[name].append(scalars[name])
+        cells = " | ".join(f"{scalars[name]:.4f}" for name in names)
+        print(f"| {workdir.name} | {config['seed']} | {scalars['samples_counted']:.0f} | {cells} |")
+    spread = (f"{statistics.mean(v):.4f} ± {statistics.stdev(v):.4f}" for v in values.values())
+    print("| mean ± standard deviation | | | " + " | ".join(spread) + " |")
+    if len(recipes) > 1:
+        print("\nThe runs differ in more than their seed: their spread is not that of one recipe.")
 
 
 def main(workdir: pathlib.Path) -> None:
@@ -33,4 +58,7 @@ def main(workdir: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        compare([pathlib.Path(name) for name in sys.argv[1:]])
+    else:
+        main(pathlib.Path(sys.argv[1]))
