@@ -132,6 +132,48 @@ def epoch(folder: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def many_shards(folder: pathlib.Path, count: int) -> dict[str, Any]:
+    """Opens a split of so many shards (of two tiny records each), and then each of them.
+
+    That is what a process does in the first epoch of a set that large.
+    """
+    import dataclasses
+
+    from rsjax.input import build, manifest
+    from rsjax.input.source import ShardSource
+
+    made = build.build("eurosat", simulated(folder), folder / "data", workers=1)
+    (shard,) = made.splits["train"]["shards"][:1]
+    content = (made.root / shard["file"]).read_bytes()
+    shards = []
+    for number in range(count):
+        file = f"eurosat-train.array_record-{number:05d}-of-{count:05d}"
+        (made.root / file).write_bytes(content)
+        shards.append({**shard, "file": file})
+    train = {**made.splits["train"], "records": count * shard["records"], "shards": shards}
+    manifest.save(dataclasses.replace(made, splits={**made.splits, "train": train}))
+    before, began = rss_mb(), time.perf_counter()
+    source = ShardSource(made.root, "train")
+    opened = time.perf_counter() - began
+    began = time.perf_counter()
+    source.read(np.arange(0, len(source), shard["records"]))
+    each = (time.perf_counter() - began) / count
+    return {
+        "open_s": opened,
+        "open_each_us": 1e6 * each,
+        "mb": rss_mb() - before,
+        "files": len(os.listdir("/proc/self/fd")),
+    }
+
+
+def simulated(folder: pathlib.Path) -> pathlib.Path:
+    """A download of the smallest images there are."""
+    from rsjax.datasets.simulate import simulate
+
+    simulate("eurosat", str(folder / "eurosat"), 20, seed=0)
+    return folder / "eurosat"
+
+
 def in_process(name: str, folder: pathlib.Path, *arguments: str) -> dict[str, Any]:
     """Runs one measurement in a process of its own."""
     command = [sys.executable, __file__, f"--folder={folder}", f"--measure={name}", *arguments]
@@ -190,12 +232,14 @@ def main() -> None:
     parser.add_argument("--folder", required=True, help="scratch on a large disk; emptied")
     parser.add_argument("--sizes", default="2000,20000,200000")
     parser.add_argument("--out", default="")
-    parser.add_argument("--measure", choices=["start", "shuffle", "epoch"])
+    parser.add_argument("--measure", choices=["start", "shuffle", "epoch", "many_shards"])
+    parser.add_argument("--shards", type=int, default=6250, help="of a split that has many")
     parser.add_argument("--share", type=float, default=0.0)
     options = parser.parse_args()
     folder = pathlib.Path(options.folder)
     if options.measure:
-        arguments = (options.share,) if options.measure == "start" else ()
+        more = {"start": (options.share,), "many_shards": (options.shards,)}
+        arguments = more.get(options.measure, ())
         print(json.dumps(globals()[options.measure](folder, *arguments)))
         return
     rows = []
@@ -203,7 +247,18 @@ def main() -> None:
         rows.append(measure(size, folder / "scale", options.samples))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         shutil.rmtree(folder / "scale")
-    lines = [f"{time.strftime('%Y-%m-%d')}, {hardware()}; {rows[0]['what']}.", "", *table(rows)]
+    (folder / "many").mkdir(parents=True)
+    many = in_process("many_shards", folder / "many", f"--shards={options.shards}")
+    shutil.rmtree(folder / "many")
+    lines = [
+        f"{time.strftime('%Y-%m-%d')}, {hardware()}; {rows[0]['what']}.",
+        "",
+        *table(rows),
+        "",
+        f"A split of {options.shards:,} shards: open {1e3 * many['open_s']:.0f} ms; then, when a "
+        f"record of each is read, {many['open_each_us']:.0f} µs a shard; in all {many['mb']:.0f} "
+        f"MB and {many['files']:,} open files.",
+    ]
     print("\n".join(lines))
     if options.out:
         pathlib.Path(options.out).write_text("\n".join(lines) + "\n")
