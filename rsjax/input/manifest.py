@@ -7,16 +7,17 @@ one is unfinished and a folder with one is whole. Readers need it and the shards
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
 
+from rsjax import sealed
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.landcover import Nomenclature
+from rsjax.sealed import write_json as write_json
 
-FORMAT = 1
+FORMAT = 2  # 2: sealed
 FILE = "manifest.json"
 
 
@@ -66,14 +67,14 @@ class Manifest:
 
 
 def save(manifest: Manifest) -> None:
-    """Writes the manifest under a temporary name, then renames it."""
+    """Writes the manifest, sealed; whole or absent."""
     data = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
     del data["root"]
     data["info"] = manifest.info.to_json()
     data["nomenclature"] = manifest.nomenclature.to_json()
     if manifest.mask_nomenclature:
         data["mask_nomenclature"] = manifest.mask_nomenclature.to_json()
-    write_json(manifest.root / FILE, {"format": FORMAT, **data})
+    sealed.write(manifest.root / FILE, {"format": FORMAT, **data})
 
 
 def load(root: str | os.PathLike[str]) -> Manifest:
@@ -85,16 +86,16 @@ def load(root: str | os.PathLike[str]) -> Manifest:
     root = pathlib.Path(root)
     path = root / FILE
     try:
-        data = json.loads(path.read_text())
+        data = sealed.read(path)
     except FileNotFoundError:
         raise ShardError(
             f"{path}: not there; the shards were not prepared, or not to the end. "
             "Run `python -m rsjax.prepare` (again: it goes on where it stopped)"
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise ShardError(
-            f"{path}: damaged ({error}); delete it and run `python -m rsjax.prepare` again: "
-            "finished shards are kept"
+            f"{path}: {error}. Delete it and run `python -m rsjax.prepare` again: finished shards "
+            "are kept"
         ) from None
     if data.pop("format", None) != FORMAT:
         raise ShardError(f"{path}: another manifest format than {FORMAT}; prepare the data again")
@@ -106,17 +107,6 @@ def load(root: str | os.PathLike[str]) -> Manifest:
         return Manifest(root=root, **data)
     except (KeyError, TypeError) as error:
         raise ShardError(f"{path}: damaged ({error!r}); prepare the data again") from None
-
-
-def write_json(path: pathlib.Path, data: Any) -> None:
-    """Writes JSON so that the file is whole or absent, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        json.dump(data, file, indent=1, allow_nan=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def find(data_dir: str | os.PathLike[str], name: str, version: str | None = None) -> pathlib.Path:

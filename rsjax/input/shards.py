@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -19,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from rsjax import datasets, landcover
+from rsjax import datasets, landcover, sealed
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError, NomenclatureError
-from rsjax.input import manifest as manifests
 from rsjax.input import records, statistics
 from rsjax.landcover import Nomenclature
 
@@ -140,7 +138,7 @@ def write_shard(job: Job) -> dict[str, Any]:
         if writer.is_open():
             writer.close()
         temporary.unlink(missing_ok=True)
-    manifests.write_json(path.parent / NOTES / f"{job.file}.json", note)
+    sealed.write(path.parent / NOTES / f"{job.file}.json", note)
     return note
 
 
@@ -191,7 +189,7 @@ def finished(job: Job) -> dict[str, Any] | None:
     """The note of a shard that an earlier run finished, or None."""
     path = pathlib.Path(job.root)
     try:
-        note = json.loads((path / NOTES / f"{job.file}.json").read_text())
+        note = sealed.read(path / NOTES / f"{job.file}.json")
         whole = (path / job.file).stat().st_size == note["bytes"]
         return note if whole and (job.on_error == "skip" or not note["skipped"]) else None
     except (OSError, ValueError, KeyError):

@@ -121,8 +121,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             position = data.resume_position(config, saved["data"], fingerprint)
             best, since_best = saved["best"], saved["since_best"]
             if best is not None and not sharding.agree(bundle.is_sound(workdir / "bundle")):
-                log.warning("the bundle of the best step is gone; the next evaluation writes one")
-                best = None
+                if again := checkpoints.restore_best(target, best):
+                    log.warning("the bundle is gone or damaged: step %d writes it anew", again[1])
+                    save_bundle(workdir, again[0], inputs, made, about, *again[1:])
+                else:
+                    log.warning("the bundle and the best step are gone: another will be the best")
+                    best = None
             log.info("resumed from step %d", int(state["step"]))
         else:
             state, position = sharding.run_once(init, same), 0
@@ -232,7 +236,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                     headline,
                     "" if since_best else ", the best so far",
                 )
-                save({task.headline: headline})
+                save(found.scalars)
                 meter.restart(now)
             elif now % config.checkpoint_every_steps == 0 or last:
                 save()
