@@ -45,6 +45,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
     with contextlib.ExitStack() as stack:
         # -- Workdir and devices -------------------------------------------------------------
         sharding.set_up(config)
+        stop_now = stack.enter_context(watch())  # from here on, also while compiling
         if jax.process_index() == 0:
             stack.enter_context(lock.exclusive(workdir))
         mesh = sharding.make_mesh()
@@ -156,7 +157,6 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         progress = stack.enter_context(
             Progress("train", total_steps, first, config.log_every_steps)
         )
-        stop_now = stack.enter_context(watch())
         meter = speed.Meter(config.batch_size, batches, first)
         compiled = None
         now = first
