@@ -43,6 +43,13 @@ def get_config():
 """
 
 
+MESSAGE = re.compile(
+    r"^(?:(?:Rsjax|Config|Nomenclature|Sensor|Dataset|Shard|Checkpoint|Bundle|Disk)Error: .*|"
+    r".*(?:is damaged|gone or damaged|asked to stop|left out|FATAL Flags parsing error).*)$",
+    re.MULTILINE,
+)
+
+
 @dataclasses.dataclass
 class Row:
     """What one kind of fault did.
@@ -71,7 +78,7 @@ class Row:
         """Counts a command that had to say something."""
         self.seconds.append(result.seconds)
         self.message = self.message or result.message
-        self.unclear += not result.message or "Traceback" in result.text or result.hung
+        self.unclear += not result.clear
 
 
 @dataclasses.dataclass
@@ -86,10 +93,17 @@ class Result:
     @property
     def message(self) -> str:
         """The line that says what is wrong, without the time."""
-        for line in self.text.splitlines():
-            if re.search(r"^\w*Error: |damaged|is gone|asked to stop|left out", line):
-                return re.sub(r"^\d\d:\d\d:\d\d ", "", line)
-        return ""
+        found = MESSAGE.search(self.text)
+        return re.sub(r"^\d\d:\d\d:\d\d ", "", found[0]) if found else ""
+
+    @property
+    def clear(self) -> bool:
+        """Whether it ended by itself, with a message, and no traceback after it."""
+        return (
+            bool(self.message)
+            and not self.hung
+            and "Traceback" not in (self.text[MESSAGE.search(self.text).end() :])
+        )
 
 
 class Run:
@@ -173,7 +187,9 @@ class Lab:
         self.count += 1
         return Run(self.folder / f"out{self.count:04d}.txt", work)
 
-    def train(self, workdir: pathlib.Path, *more: str, before: Any = None, config: Any = None) -> Run:
+    def train(
+        self, workdir: pathlib.Path, *more: str, before: Any = None, config: Any = None
+    ) -> Run:
         """Starts the training of the toy run."""
         file = config or self.config
         return self.start(

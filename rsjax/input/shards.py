@@ -21,6 +21,7 @@ import numpy as np
 from rsjax import datasets, landcover, sealed
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError, NomenclatureError
+from rsjax.input import manifest as manifests
 from rsjax.input import records, statistics
 from rsjax.landcover import Nomenclature
 
@@ -130,6 +131,7 @@ def write_shard(job: Job) -> dict[str, Any]:
             os.fsync(file.fileno())
         note["bytes"] = temporary.stat().st_size
         note["sha256"] = digest(temporary)
+        note["ends_sha256"] = manifests.ends_digest(temporary)
         note["class_counts"] = class_counts.tolist()
         note["mask_counts"] = mask_counts.tolist() if info.mask else None
         note["sums"] = {k: statistics.merge(v) for k, v in sums.items() if v}

@@ -136,7 +136,7 @@ class Checkpoints:
         said = reason[0] if reason else str(error).splitlines()[0]
         return CheckpointError(
             f"{self.directory}: step {steps[-1] if steps else '?'} could not be saved ({said})"
-            f"{sealed.free(self.directory)} on from step {kept}"
+            f"{sealed.free(self.directory)} from step {kept}"
         )
 
     def finish(self) -> None:

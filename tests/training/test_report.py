@@ -121,7 +121,7 @@ def write_shards(root, label="index", images=None, rgb=("s2", ("B04", "B03", "B0
         writer.write(features.serialize_example(one))
     writer.close()
     shard = {"file": path.name, "records": COUNT, "bytes": path.stat().st_size,
-             "sha256": digest(path)}  # fmt: skip
+             "sha256": digest(path), "ends_sha256": manifests.ends_digest(path)}  # fmt: skip
     split = {"records": COUNT, "class_counts": [1] * 4, "mask_counts": None, "skipped": [],
              "shards": [shard]}  # fmt: skip
     manifests.save(manifests.Manifest(root, info, {}, "toy", simulated, classes, None,
