@@ -158,10 +158,6 @@ def shard_while_training(lab: Lab, tries: int) -> Row:
     return row
 
 
-def _but_data_dir(final: dict[str, Any]) -> dict[str, Any]:
-    return final
-
-
 # -- Manifest, notes, plan ------------------------------------------------------------------------
 
 

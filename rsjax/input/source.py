@@ -105,8 +105,8 @@ class ShardSource:
             )
         if manifests.ends_digest(path) != shard["ends_sha256"]:
             raise ShardError(
-                f"{path}: not the shard that was prepared under this name (other bytes at its ends). "
-                "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
+                f"{path}: not the shard that was prepared under this name (other bytes at its "
+                "ends). Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
             )
         return os.fspath(path)
 
