@@ -151,7 +151,7 @@ def shard_while_training(lab: Lab, tries: int) -> Row:
             row.heard(ended)
             row.unclear += victim.name not in ended.text
         else:
-            row.wrong += _but_data_dir(lab.final(workdir)) != _but_data_dir(expected)
+            row.wrong += lab.final(workdir) != expected
     row.note = (
         "a shard that is open is read on when it is unlinked: figures as unbroken, no message"
     )
