@@ -13,7 +13,8 @@ CHAIN = 10  # kills of one run, one after the other
 
 def _chain(lab: Lab, row: Row, kills: int, part: str | None) -> int:
     """Kills one run up to `kills` times, then lets it end: nothing lost, the end the same."""
-    workdir, newest, killed, span = lab.fresh("killed"), 0, 0, 60 if part else 250
+    workdir, newest, killed = lab.fresh("killed"), 0, 0
+    span = {"": 250, "bundle": 16}.get(part or "", 60)  # about as many operations as a run has
     ended = None
     while killed < kills:
         if part is None:

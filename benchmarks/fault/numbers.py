@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
@@ -168,9 +167,7 @@ def refused_by_prepare(lab: Lab, _: int) -> Row:
         row.tries += 1
         row.wrong += ended.code == 0
         row.heard(ended)
-        row.unclear += not {"sample", victim.name} & set(
-            re.findall(r"sample|[\w.-]+\.tif", ended.text)
-        )
+        row.unclear += victim.name not in ended.text and "sample " not in ended.text
     return row
 
 
