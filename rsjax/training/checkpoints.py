@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import pathlib
 import re
 import shutil
@@ -266,6 +267,7 @@ def _move_aside(folder: pathlib.Path) -> None:
     aside = folder.with_name(f"damaged-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
+    os.utime(aside)  # when it was moved, for the next purge
 
 
 def _purge(directory: pathlib.Path) -> None:
