@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -20,14 +21,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsjax import sensors
+from rsjax import sealed, sensors
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import BundleError, SensorError
 from rsjax.input.preprocess import Inputs, preprocess
 from rsjax.landcover import Nomenclature
 
-FORMAT = 1
+FORMAT = 2  # 2: sealed
 ABOUT, WEIGHTS = "rsjax.json", "weights.safetensors"
+REMEDY = "in a workdir, the training command writes it anew from the best checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,32 +251,39 @@ def _check_values(image: np.ndarray, spec: ImageSpec, name: str) -> None:
 
 
 def save(model: Model, folder: str | os.PathLike[str]) -> None:
-    """Writes a bundle; an older one there is replaced as a whole."""
+    """Writes a bundle; an older one there is replaced as a whole.
+
+    Raises:
+        DiskError: it cannot be written; the older one stays.
+    """
     from flax.traverse_util import flatten_dict
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as to_bytes
 
     folder = pathlib.Path(folder)
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     flat = flatten_dict(jax.device_get(model.variables), sep="/")
-    save_file({k: np.ascontiguousarray(v) for k, v in flat.items()}, temporary / WEIGHTS)
-    about = {
-        "format": FORMAT,
-        **model.about,
-        "inputs": model.inputs.to_json(),
-        "nomenclature": model.nomenclature.to_json(),
-        "weights_sha256": _sha256(temporary / WEIGHTS),
-    }
-    (temporary / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-    for name in (WEIGHTS, ABOUT):
-        with (temporary / name).open("rb") as file:
-            os.fsync(file.fileno())
+    try:
+        content = to_bytes({k: np.ascontiguousarray(v) for k, v in flat.items()})
+        sealed.replace(temporary / WEIGHTS, content)
+        about = {
+            "format": FORMAT,
+            **model.about,
+            "inputs": model.inputs.to_json(),
+            "nomenclature": model.nomenclature.to_json(),
+            "weights_sha256": hashlib.sha256(content).hexdigest(),
+        }
+        sealed.write(temporary / ABOUT, about)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     _recover(folder)
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)
+    sealed.sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -302,7 +311,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         BundleError: there is none, or it is damaged.
     """
     from flax.traverse_util import unflatten_dict
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load as from_bytes
 
     folder = pathlib.Path(path)
     for place in (folder, folder / "bundle"):
@@ -316,26 +325,23 @@ def load(path: str | os.PathLike[str]) -> Model:
             "a workdir whose run reached its first evaluation, or a bundle"
         )
     try:
-        about = json.loads((folder / ABOUT).read_text())
+        about = sealed.read(folder / ABOUT)
         if about.pop("format") != FORMAT:
             raise BundleError(f"{folder / ABOUT}: another format than {FORMAT}; update rsjax")
         inputs = Inputs.from_json(about.pop("inputs"))
         nomenclature = Nomenclature.from_json(about.pop("nomenclature"))
         expected = about.pop("weights_sha256")
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder / ABOUT}: damaged ({error!r}); copy the bundle again") from None
-    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != expected:
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise BundleError(f"{folder / ABOUT}: {error}. Copy the bundle again; {REMEDY}") from None
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != expected:
         raise BundleError(
-            f"{folder / WEIGHTS}: missing or damaged (its sha256 is not that in {ABOUT}); copy "
-            "the bundle again"
+            f"{folder / WEIGHTS}: missing or damaged (its sha256 is not that in {ABOUT}). "
+            f"Copy the bundle again; {REMEDY}"
         )
-    variables = unflatten_dict(load_file(folder / WEIGHTS), sep="/")
+    variables = unflatten_dict(from_bytes(content), sep="/")
     variables.setdefault("batch_stats", {})
     return Model(variables, inputs, nomenclature, about)
-
-
-def _sha256(path: pathlib.Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -67,14 +67,17 @@ def _unknown_field(argv: Sequence[str]) -> str:
 
 
 def log_to_stderr() -> None:
-    """Shows what rsjax has to say, with the time, and of its dependencies errors only."""
+    """Shows what rsjax has to say, with the time, and of its dependencies nothing.
+
+    What they log as an error, with tracebacks of their threads, they also raise.
+    """
     logger = logging.getLogger("rsjax")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.handlers[:] = [handler]
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

@@ -34,5 +34,9 @@ class CheckpointError(RsjaxError):
     """A training checkpoint that is damaged or does not fit the run."""
 
 
+class DiskError(RsjaxError):
+    """A file that could not be written: no space left, a quota, a read-only or failing disk."""
+
+
 class BundleError(RsjaxError):
     """A trained model that cannot be loaded, or input that it cannot take."""

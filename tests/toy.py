@@ -65,7 +65,8 @@ def write(data_dir, label="multihot", sizes=(("train", 96), ("validation", 40), 
             writer.close()
             shards.append({"file": file, "records": size // 2,
                            "bytes": (root / file).stat().st_size,
-                           "sha256": digest(root / file)})  # fmt: skip
+                           "sha256": digest(root / file),
+                           "ends_sha256": manifests.ends_digest(root / file)})  # fmt: skip
         splits[split] = {"records": size, "class_counts": counts.tolist(), "mask_counts": None,
                          "skipped": [], "shards": shards}  # fmt: skip
     table = {

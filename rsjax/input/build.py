@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import sys
 import time
 from typing import Any
 
-from rsjax import datasets, lock
+from rsjax import datasets, lock, sealed
 from rsjax.errors import ShardError
-from rsjax.input import manifest as manifests
 from rsjax.input import publish, shards
 from rsjax.input.manifest import Manifest
 
@@ -88,7 +86,13 @@ def _check_plan(root: pathlib.Path, plan: dict[str, Any]) -> None:
     """
     path = root / shards.NOTES / PLAN
     if path.is_file():
-        before = json.loads(path.read_text())
+        try:
+            before = sealed.read(path)
+        except ValueError as error:
+            raise ShardError(
+                f"{path}: {error}. If --source and --option are what they were, delete this file "
+                f"and run the same command again; else delete {root}"
+            ) from None
         changed = [
             f"{k}: {before.get(k)!r} then, {plan[k]!r} now"
             for k in plan
@@ -100,7 +104,7 @@ def _check_plan(root: pathlib.Path, plan: dict[str, Any]) -> None:
                 + "\n  ".join(changed)
                 + "\nUse another --data_dir, or delete that folder"
             )
-    manifests.write_json(path, plan)
+    sealed.write(path, plan)
 
 
 class _Progress:

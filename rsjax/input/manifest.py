@@ -7,17 +7,20 @@ one is unfinished and a folder with one is whole. Readers need it and the shards
 from __future__ import annotations
 
 import dataclasses
-import json
+import hashlib
 import os
 import pathlib
 from typing import Any
 
+from rsjax import sealed
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.landcover import Nomenclature
+from rsjax.sealed import write_json as write_json
 
-FORMAT = 1
+FORMAT = 2  # 2: sealed
 FILE = "manifest.json"
+ENDS = 65536  # bytes
 
 
 class NoShards(ShardError):
@@ -37,7 +40,7 @@ class Manifest:
         nomenclature: classes of the label.
         mask_nomenclature: classes of the mask, or None.
         splits: per split: records, class_counts, mask_counts, skipped, shards (file, records,
-            bytes, sha256).
+            bytes, sha256, ends_sha256).
         statistics: {sensor: {band: {mean, std, min, max, pixels, nodata}}} in the stored unit.
         statistics_origin: where the statistics come from.
     """
@@ -55,8 +58,6 @@ class Manifest:
 
     def fingerprint(self) -> str:
         """One digest of all shards: equal data, equal digest."""
-        import hashlib
-
         lines = [
             f"{split} {shard['file']} {shard['sha256']}"
             for split, entry in sorted(self.splits.items())
@@ -66,14 +67,14 @@ class Manifest:
 
 
 def save(manifest: Manifest) -> None:
-    """Writes the manifest under a temporary name, then renames it."""
+    """Writes the manifest, sealed; whole or absent."""
     data = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
     del data["root"]
     data["info"] = manifest.info.to_json()
     data["nomenclature"] = manifest.nomenclature.to_json()
     if manifest.mask_nomenclature:
         data["mask_nomenclature"] = manifest.mask_nomenclature.to_json()
-    write_json(manifest.root / FILE, {"format": FORMAT, **data})
+    sealed.write(manifest.root / FILE, {"format": FORMAT, **data})
 
 
 def load(root: str | os.PathLike[str]) -> Manifest:
@@ -85,16 +86,16 @@ def load(root: str | os.PathLike[str]) -> Manifest:
     root = pathlib.Path(root)
     path = root / FILE
     try:
-        data = json.loads(path.read_text())
+        data = sealed.read(path)
     except FileNotFoundError:
         raise ShardError(
             f"{path}: not there; the shards were not prepared, or not to the end. "
             "Run `python -m rsjax.prepare` (again: it goes on where it stopped)"
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise ShardError(
-            f"{path}: damaged ({error}); delete it and run `python -m rsjax.prepare` again: "
-            "finished shards are kept"
+            f"{path}: {error}. Delete it and run `python -m rsjax.prepare` again: finished shards "
+            "are kept"
         ) from None
     if data.pop("format", None) != FORMAT:
         raise ShardError(f"{path}: another manifest format than {FORMAT}; prepare the data again")
@@ -108,15 +109,16 @@ def load(root: str | os.PathLike[str]) -> Manifest:
         raise ShardError(f"{path}: damaged ({error!r}); prepare the data again") from None
 
 
-def write_json(path: pathlib.Path, data: Any) -> None:
-    """Writes JSON so that the file is whole or absent, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        json.dump(data, file, indent=1, allow_nan=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def ends_digest(path: str | os.PathLike[str]) -> str:
+    """The sha256 of the first and the last 64 KiB of a shard.
+
+    Cheap enough to check at every start, and another for every shard: two shards of equal size
+    that were swapped would be read without a word.
+    """
+    with open(path, "rb") as file:
+        head = file.read(ENDS)
+        file.seek(max(os.fstat(file.fileno()).st_size - ENDS, 0))
+        return hashlib.sha256(head + file.read(ENDS)).hexdigest()
 
 
 def find(data_dir: str | os.PathLike[str], name: str, version: str | None = None) -> pathlib.Path:

@@ -15,6 +15,8 @@ from rsjax.input import records, statistics
 from rsjax.input.manifest import Manifest
 from rsjax.input.shards import Job, open_dataset
 
+SHARD = ("file", "records", "bytes", "sha256", "ends_sha256")  # what is said of each
+
 
 def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) -> Manifest:
     """Joins the notes of all shards into the manifest and the metadata of TFDS.
@@ -46,7 +48,7 @@ def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) ->
             if info.mask
             else None,
             "skipped": skipped,
-            "shards": [{k: p[k] for k in ("file", "records", "bytes", "sha256")} for p in parts],
+            "shards": [{k: p[k] for k in SHARD} for p in parts],
         }
     origin = "train" if "train" in by_split else next(iter(by_split))
     table: dict[str, dict[str, dict[str, Any]]] = {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rsjax import datasets, landcover
+from rsjax import datasets, landcover, sealed
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError, NomenclatureError
 from rsjax.input import manifest as manifests
@@ -132,6 +131,7 @@ def write_shard(job: Job) -> dict[str, Any]:
             os.fsync(file.fileno())
         note["bytes"] = temporary.stat().st_size
         note["sha256"] = digest(temporary)
+        note["ends_sha256"] = manifests.ends_digest(temporary)
         note["class_counts"] = class_counts.tolist()
         note["mask_counts"] = mask_counts.tolist() if info.mask else None
         note["sums"] = {k: statistics.merge(v) for k, v in sums.items() if v}
@@ -140,7 +140,7 @@ def write_shard(job: Job) -> dict[str, Any]:
         if writer.is_open():
             writer.close()
         temporary.unlink(missing_ok=True)
-    manifests.write_json(path.parent / NOTES / f"{job.file}.json", note)
+    sealed.write(path.parent / NOTES / f"{job.file}.json", note)
     return note
 
 
@@ -191,7 +191,7 @@ def finished(job: Job) -> dict[str, Any] | None:
     """The note of a shard that an earlier run finished, or None."""
     path = pathlib.Path(job.root)
     try:
-        note = json.loads((path / NOTES / f"{job.file}.json").read_text())
+        note = sealed.read(path / NOTES / f"{job.file}.json")
         whole = (path / job.file).stat().st_size == note["bytes"]
         return note if whole and (job.on_error == "skip" or not note["skipped"]) else None
     except (OSError, ValueError, KeyError):

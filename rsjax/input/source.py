@@ -123,6 +123,11 @@ class ShardSource:
                 f"{path}: {found}, expected {shard['bytes']} bytes. Delete it if it is there and "
                 "run `python -m rsjax.prepare` again: it alone is rewritten"
             )
+        if manifests.ends_digest(path) != shard["ends_sha256"]:
+            raise ShardError(
+                f"{path}: not the shard that was prepared under this name (other bytes at its "
+                "ends). Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
+            )
         return os.fspath(path)
 
     def __len__(self) -> int:

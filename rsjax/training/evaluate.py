@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import io
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
-from rsjax.input.manifest import write_json
+from rsjax import sealed
+from rsjax.errors import RsjaxError
 from rsjax.metrics import to_host
 from rsjax.tasks import Task
 
@@ -34,21 +36,30 @@ class Results:
 
     def save(self, folder: pathlib.Path, split: str, about: dict[str, Any]) -> None:
         """Writes `split.json` (figures) and `split.npz` (samples) into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{split}.tmp.npz"
-        np.savez_compressed(temporary, **self.samples)  # type: ignore[arg-type]
-        temporary.replace(folder / f"{split}.npz")
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **self.samples)  # type: ignore[arg-type]
+        sealed.replace(folder / f"{split}.npz", packed.getvalue())
         table = {name: values.tolist() for name, values in self.per_class.items()}
         matrix = None if self.matrix is None else self.matrix.tolist()
         data = {**about, "split": split, "scalars": self.scalars, "per_class": table}
-        write_json(folder / f"{split}.json", {**data, "confusion_matrix": matrix})
+        sealed.write(folder / f"{split}.json", {**data, "confusion_matrix": matrix})
 
 
 def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
-    """What `Results.save` wrote, and what it was told about the run."""
-    data = json.loads((folder / f"{split}.json").read_text())
-    with np.load(folder / f"{split}.npz", allow_pickle=False) as file:
-        samples = dict(file)
+    """What `Results.save` wrote, and what it was told about the run.
+
+    Raises:
+        RsjaxError: it is not there, or damaged.
+    """
+    try:
+        data = sealed.read(folder / f"{split}.json")
+        with np.load(folder / f"{split}.npz", allow_pickle=False) as file:
+            samples = dict(file)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise RsjaxError(
+            f"{folder / split}.json and .npz: {error}. Evaluate again: --config.mode=eval "
+            f"--config.eval.split={split}"
+        ) from None
     matrix = data.pop("confusion_matrix")
     results = Results(
         data.pop("scalars"),

@@ -5,18 +5,21 @@ Only the first process writes. TensorBoard files are written by tensorboardX, wi
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
 import logging
 import math
-import os
 import pathlib
 import sys
 import time
 from typing import Any
 
 import jax
+
+from rsjax import sealed
+from rsjax.errors import DiskError
 
 log = logging.getLogger("rsjax")
 
@@ -47,16 +50,12 @@ class Writer:
         self.wandb: Any = None
         if not self.enabled:
             return
-        path = workdir / FILE
+        self.path = workdir / FILE
         rows = [row for row in read(workdir) if row["step"] <= resumed_step and _of_loop(row)]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(temporary, path)
-        self.file = path.open("a")
+        sealed.replace(self.path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self.file = self.path.open("a")
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self.board = SummaryWriter(str(workdir), purge_step=resumed_step + 1)
+            self.board = _Board(workdir, resumed_step + 1)
         if wandb_project:
             import wandb
 
@@ -68,27 +67,68 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        if self.enabled:
-            self.file.close()
-        if self.board:
-            self.board.close()
+    def __exit__(self, error: Any, *_: Any) -> None:
+        # After an error what is not written yet may fail again: it comes again on resume.
+        with contextlib.suppress(DiskError) if error else contextlib.nullcontext():
+            if self.enabled:
+                with sealed.writing(self.path):
+                    self.file.close()
+            if self.board:
+                self.board.close()
         if self.wandb:
             self.wandb.finish()
 
     def scalars(self, step: int, figures: dict[str, float]) -> None:
-        """Writes figures of one step; NaN is written as null."""
+        """Writes figures of one step; NaN is written as null.
+
+        Raises:
+            DiskError: there is no space.
+        """
         if not self.enabled:
             return
         row = {name: (value if math.isfinite(value) else None) for name, value in figures.items()}
-        self.file.write(json.dumps({"step": step, "time": round(time.time(), 1), **row}) + "\n")
-        self.file.flush()
+        with sealed.writing(self.path):
+            self.file.write(json.dumps({"step": step, "time": round(time.time(), 1), **row}) + "\n")
+            self.file.flush()
         if self.board:
-            for name, value in row.items():
-                if value is not None:
-                    self.board.add_scalar(name, value, step)
+            self.board.add(step, {name: value for name, value in row.items() if value is not None})
         if self.wandb:
             self.wandb.log(figures, step=step)
+
+
+class _Board:
+    """A TensorBoard file, written by the caller.
+
+    tensorboardX's own writer has a thread that dies on a full disk, after which the next figures
+    wait for it without end.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first: int):
+        from tensorboardX import event_file_writer
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self.path = workdir / "events"
+        with sealed.writing(self.path):
+            self.events = event_file_writer.EventsWriter(str(self.path))
+            # What an earlier process wrote from this step on is not shown.
+            start = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=time.time(), step=first, session_log=start))
+
+    def _write(self, event: Any) -> None:
+        with sealed.writing(self.path):
+            self.events.write_event(event)
+            self.events.flush()
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        with sealed.writing(self.path):
+            self.events.close()
 
 
 def _of_loop(row: dict[str, Any]) -> bool:
@@ -97,14 +137,17 @@ def _of_loop(row: dict[str, Any]) -> bool:
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl`; a line cut off by a crash is left out."""
+    """The rows of `metrics.jsonl`; a line that is cut off or damaged is left out, and said so."""
     rows = []
     path = workdir / FILE
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+    if len(rows) < len(lines):
+        log.warning("%s: %d damaged line(s) are left out", path, len(lines) - len(rows))
     return rows
 
 

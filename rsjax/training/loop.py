@@ -45,6 +45,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
     with contextlib.ExitStack() as stack:
         # -- Workdir and devices -------------------------------------------------------------
         sharding.set_up(config)
+        stop_now = stack.enter_context(watch())  # from here on, also while compiling
         if jax.process_index() == 0:
             stack.enter_context(lock.exclusive(workdir))
         mesh = sharding.make_mesh()
@@ -121,8 +122,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             position = data.resume_position(config, saved["data"], fingerprint)
             best, since_best = saved["best"], saved["since_best"]
             if best is not None and not sharding.agree(bundle.is_sound(workdir / "bundle")):
-                log.warning("the bundle of the best step is gone; the next evaluation writes one")
-                best = None
+                if again := checkpoints.restore_best(target, best):
+                    log.warning("the bundle is gone or damaged: step %d writes it anew", again[1])
+                    save_bundle(workdir, again[0], inputs, made, about, *again[1:])
+                else:
+                    log.warning("the bundle and the best step are gone: another will be the best")
+                    best = None
             log.info("resumed from step %d", int(state["step"]))
         else:
             state, position = sharding.run_once(init, same), 0
@@ -152,7 +157,6 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         progress = stack.enter_context(
             Progress("train", total_steps, first, config.log_every_steps)
         )
-        stop_now = stack.enter_context(watch())
         meter = speed.Meter(config.batch_size, batches, first)
         compiled = None
         now = first
@@ -232,7 +236,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                     headline,
                     "" if since_best else ", the best so far",
                 )
-                save({task.headline: headline})
+                save(found.scalars)
                 meter.restart(now)
             elif now % config.checkpoint_every_steps == 0 or last:
                 save()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
-import pathlib
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -104,11 +102,3 @@ def image(data: bytes, media: str, alt: str, attributes: str = "") -> str:
     """A picture that is part of the page."""
     source = f"data:{media};base64,{base64.b64encode(data).decode()}"
     return f'<img src="{source}" alt="{escape(alt)}"{attributes}>'
-
-
-def replace(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file under a temporary name, then renames it: whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

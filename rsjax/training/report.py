@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rsjax import tasks
+from rsjax import sealed, tasks
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
 from rsjax.input.manifest import Manifest
@@ -80,7 +80,7 @@ def write(
         reproduce.section(split, rows, about, made),
     ]
     path = workdir / file
-    page.replace(path, page.document(f"{name}: {split}", sections).encode())
+    sealed.replace(path, page.document(f"{name}: {split}", sections).encode())
     return path
 
 
@@ -124,7 +124,7 @@ def _scalars(results: Results) -> str:
 
 def _figure(workdir: pathlib.Path, name: str, figure: Figure, alt: str, caption: str) -> str:
     data = figures.png(figure)
-    page.replace(workdir / "figures" / f"{name}.png", data)
+    sealed.replace(workdir / "figures" / f"{name}.png", data)
     return (
         f"<figure>{page.image(data, 'image/png', alt)}\n"
         f"<figcaption>{escape(caption)}</figcaption></figure>"

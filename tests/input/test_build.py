@@ -305,3 +305,17 @@ def test_labels_out_of_range_never_reach_a_shard(download):
     ):  # fmt: skip
         with pytest.raises(DatasetError, match=f"sample x, entry '{entry}'"):
             check({**example, entry: value}, info, classes, landcover.load("corine_l3"), "x")
+
+
+def test_two_shards_of_equal_size_that_were_swapped_are_refused(prepared, tmp_path):
+    root = copy_of(prepared, tmp_path)
+    size = {}
+    for path in sorted(root.glob("*.array_record*")):
+        size.setdefault(path.stat().st_size, []).append(path)
+    one, other = next(paths for paths in size.values() if len(paths) > 1)[:2]
+    one.rename(root / "aside")
+    other.rename(one)
+    (root / "aside").rename(other)
+    split = one.name.split("-")[1].split(".")[0]
+    with pytest.raises(ShardError, match=f"{one.name}: not the shard"):
+        ShardSource(root, split)

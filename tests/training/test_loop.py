@@ -192,6 +192,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert_equal_bits(leaves(workdir, 12), leaves(unbroken[0], 12))
 
 
+def test_a_damaged_bundle_is_written_anew_from_the_best_step(data_dir, tmp_path, unbroken, caplog):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken[0], workdir)
+    weights = (workdir / "bundle" / "weights.safetensors").read_bytes()
+    about = workdir / "bundle" / "rsjax.json"
+    content = about.read_text()
+    name = json.loads(content)["nomenclature"]["name"]
+    about.write_text(content.replace(name, name[::-1]))
+    assert about.read_text() != content
+    assert loop.train_and_evaluate(toy.config(data_dir, **EVERYTHING), workdir) == unbroken[1]
+    assert "writes it anew" in caplog.text
+    assert (workdir / "bundle" / "weights.safetensors").read_bytes() == weights
+    assert about.read_text() == content
+
+
 def test_training_that_diverges_stops_and_names_the_last_good_checkpoint(data_dir, tmp_path):
     config = toy.config(
         data_dir, **{"optimizer.name": "sgd", "optimizer.learning_rate": 1e2 ** 8.0,

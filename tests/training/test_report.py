@@ -11,6 +11,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from rsjax import config as configs
+from rsjax import sealed
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
@@ -120,7 +121,7 @@ def write_shards(root, label="index", images=None, rgb=("s2", ("B04", "B03", "B0
         writer.write(features.serialize_example(one))
     writer.close()
     shard = {"file": path.name, "records": COUNT, "bytes": path.stat().st_size,
-             "sha256": digest(path)}  # fmt: skip
+             "sha256": digest(path), "ends_sha256": manifests.ends_digest(path)}  # fmt: skip
     split = {"records": COUNT, "class_counts": [1] * 4, "mask_counts": None, "skipped": [],
              "shards": [shard]}  # fmt: skip
     manifests.save(manifests.Manifest(root, info, {}, "toy", simulated, classes, None,
@@ -309,9 +310,9 @@ def test_simulated_imagery_has_a_banner(tmp_path, simulated):
 def test_training_on_simulated_imagery_is_said(tmp_path):
     *_, path = short(tmp_path, metrics=False)
     file = tmp_path / "eval" / "test.json"
-    about = json.loads(file.read_text())
+    about = sealed.read(file)
     about["trained_on"]["simulated"] = True
-    file.write_text(json.dumps(about))
+    sealed.write(file, about)
     report.write(tmp_path, "test", tmp_path / "shards")
     assert "trained on SIMULATED imagery" in path.read_text()
 
