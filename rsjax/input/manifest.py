@@ -40,6 +40,7 @@ class Manifest:
             bytes, sha256).
         statistics: {sensor: {band: {mean, std, min, max, pixels, nodata}}} in the stored unit.
         statistics_origin: where the statistics come from.
+        metadata: {file: sha256} of the files beside the manifest that TFDS reads.
     """
 
     root: pathlib.Path
@@ -52,6 +53,7 @@ class Manifest:
     splits: dict[str, dict[str, Any]]
     statistics: dict[str, dict[str, dict[str, Any]]]
     statistics_origin: str
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """One digest of all shards: equal data, equal digest."""
