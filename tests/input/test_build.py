@@ -12,7 +12,7 @@ import pytest
 from rsjax import datasets, landcover
 from rsjax.datasets.simulate import simulate
 from rsjax.errors import DatasetError, RsjaxError, ShardError
-from rsjax.input import build, shards, verify
+from rsjax.input import build, notes, shards, verify
 from rsjax.input import manifest as manifests
 from rsjax.input.source import ShardSource
 
@@ -115,9 +115,9 @@ def test_killed_at_any_moment_the_next_run_goes_on(download, prepared, tmp_path)
         from rsjax.input import build, shards
         shards.SHARD_BYTES = 2**20
         write = shards.write_shard
-        def slow(job):
+        def slow(*args):
             time.sleep(0.15)
-            return write(job)
+            return write(*args)
         shards.write_shard = slow
         print("ready", flush=True)
         build.build("bigearthnet", {str(download)!r}, {str(tmp_path)!r}, workers=1)
@@ -134,7 +134,7 @@ def test_killed_at_any_moment_the_next_run_goes_on(download, prepared, tmp_path)
         process.wait()
         process.stdout.close()
         assert not (root / "manifest.json").exists()
-    kept = {n for n in digests(root) if (root / shards.NOTES / f"{n}.json").exists()}
+    kept = {n for n in digests(root) if (root / notes.FOLDER / f"{n}.json").exists()}
     stamps = {name: (root / name).stat().st_mtime_ns for name in kept}
     with many_shards():
         build.build("bigearthnet", download, tmp_path, workers=1)
