@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from rsjax import storage
+from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.input import lease, notes, on_beam, pool, publish, shards
 from rsjax.input.manifest import Manifest
@@ -52,7 +53,7 @@ def build(
     source = storage.absolute(source)
     shards.forget()
     opened = shards.open_dataset(dataset, source, tuple(sorted(options.items())))
-    root = "/".join([storage.absolute(data_dir), opened.info.name, opened.info.version])
+    root = root_of(data_dir, opened.info)
     if runner:
         on_beam.parse(runner, beam)
     with lease.exclusive(root):
@@ -81,6 +82,11 @@ def build(
                 finally:
                     notes.clean(root)
         return publish.publish(todo, [found[job.file] for job in todo], max_skipped)
+
+
+def root_of(data_dir: str | os.PathLike[str], info: DatasetInfo) -> str:
+    """The folder or URL of a dataset's shards."""
+    return f"{storage.absolute(data_dir)}/{info.name}/{info.version}"
 
 
 def _samples(note: dict[str, Any]) -> int:
