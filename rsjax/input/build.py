@@ -58,30 +58,40 @@ def build(
         on_beam.parse(runner, beam)
     with lease.exclusive(root):
         notes.clean(root)
-        plan = {
-            "dataset": dataset,
-            "options": {k: _plain(v) for k, v in options.items()},
-            "source_fingerprint": opened.fingerprint(),
-        }
-        _check_plan(root, plan)
-        todo = shards.jobs(dataset, source, options, root, on_error)
-        found = {job.file: note for job in todo if (note := shards.finished(job))}
-        total = sum(len(opened.keys(split)) for split in opened.info.splits)
-        with Progress(total, sum(_samples(note) for note in found.values())) as progress:
+        try:
+            plan = {
+                "dataset": dataset,
+                "options": {k: _plain(v) for k, v in options.items()},
+                "source_fingerprint": opened.fingerprint(),
+            }
+            _check_plan(root, plan)
+            todo = shards.jobs(dataset, source, options, root, on_error)
+            total = sum(len(opened.keys(split)) for split in opened.info.splits)
+            found = _write(todo, total, workers or os.cpu_count() or 1, runner, beam, stall_s)
+            return publish.publish(todo, [found[job.file] for job in todo], max_skipped)
+        except BaseException:
+            if not runner:  # Beam's workers may still be writing
+                notes.clean(root)
+            raise
 
-            def done(job: shards.Job, note: dict[str, Any]) -> None:
-                found[job.file] = note
-                progress.add(job.file, _samples(note))
 
-            left = [job for job in todo if job.file not in found]
-            if left and runner:
-                on_beam.run(left, runner, beam, done)
-            elif left:
-                try:
-                    pool.run(left, workers or os.cpu_count() or 1, stall_s, done, progress.beat)
-                finally:
-                    notes.clean(root)
-        return publish.publish(todo, [found[job.file] for job in todo], max_skipped)
+def _write(
+    todo: list[shards.Job], total: int, workers: int, runner: str, beam: str, stall_s: float
+) -> dict[str, dict[str, Any]]:
+    """Writes the shards that are not finished; returns the notes of all."""
+    found = {job.file: note for job in todo if (note := shards.finished(job))}
+    with Progress(total, sum(_samples(note) for note in found.values())) as progress:
+
+        def done(job: shards.Job, note: dict[str, Any]) -> None:
+            found[job.file] = note
+            progress.add(job.file, _samples(note))
+
+        left = [job for job in todo if job.file not in found]
+        if left and runner:
+            on_beam.run(left, runner, beam, done)
+        elif left:
+            pool.run(left, workers, stall_s, done, progress.beat)
+    return found
 
 
 def root_of(data_dir: str | os.PathLike[str], info: DatasetInfo) -> str:

@@ -16,7 +16,7 @@ from rsjax.input import notes, records, shards, statistics
 from rsjax.input.manifest import Manifest
 from rsjax.input.shards import Job, open_dataset
 
-METADATA = ("features.json", "dataset_info.json")  # what TFDS writes
+METADATA = ("LICENSE", "features.json", "dataset_info.json")  # what TFDS writes
 
 
 def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) -> Manifest:
@@ -74,13 +74,18 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
         f"'{origin}', computed by rsjax.prepare",
     )
     with notes.writing(stage):
+        if storage.is_remote(job.root):
+            for one in todo:
+                (stage / one.file).touch()  # TFDS takes the names of splits from files
         _write_tfds(made)
-        made = dataclasses.replace(made, metadata={n: shards.digest(stage / n) for n in METADATA})
+        written = [name for name in METADATA if (stage / name).is_file()]
+        made = dataclasses.replace(made, metadata={n: shards.digest(stage / n) for n in written})
         manifests.save(made)
     # Last what says that all is there, on an object store as after a power loss.
-    for name in (*METADATA, manifests.FILE):
+    for name in (*written, manifests.FILE):
         with notes.writing(f"{job.root}/{name}"):
             storage.publish(stage / name, job.root, name)
+    notes.clean(job.root)
     return dataclasses.replace(made, root=pathlib.Path(job.root))
 
 

@@ -177,6 +177,53 @@ def test_damage_is_found_named_and_mended(download, prepared, tmp_path):
     assert digests(root) == digests(prepared.root)
 
 
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "LICENSE"])
+def test_damage_of_what_tfds_reads_is_found_and_mended(name, download, prepared, tmp_path):
+    root = copy_of(prepared, tmp_path)
+    content = bytearray((root / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (root / name).write_bytes(content)
+    with pytest.raises(ShardError, match=rf"{name}: its sha256 is not.*prepare. again"):
+        list(verify.verify(root))
+    (root / name).unlink()
+    with pytest.raises(ShardError, match=f"{name}: missing"):
+        list(verify.verify(root))
+    with many_shards():
+        build.build("bigearthnet", download, tmp_path, workers=1)
+    assert len(list(verify.verify(root))) == len(digests(root))
+
+
+def test_keys_are_listed_once_and_not_for_every_shard(download, tmp_path, monkeypatch):
+    import pickle
+
+    listed = []
+    bigearthnet = datasets.get("bigearthnet")
+    keys = bigearthnet.keys
+    monkeypatch.setattr(bigearthnet, "keys", lambda self, s: listed.append(s) or keys(self, s))
+    shards.forget()
+    with many_shards():
+        todo = [j for j in shards.jobs("bigearthnet", str(download), {}, tmp_path)
+                if j.split == "train"]  # fmt: skip
+        (tmp_path / notes.FOLDER).mkdir()
+        listed.clear()
+        for job in todo:
+            shards.write_shard(job)
+    assert len(todo) > 2
+    assert listed == ["train"]
+    assert max(len(pickle.dumps(job)) for job in todo) < 1000
+
+
+def test_a_download_that_changed_is_read_again(tmp_path):
+    source = tmp_path / "source"
+    simulate("ucmerced", source, 21)
+    first = build.build("ucmerced", source, tmp_path / "a", workers=1)
+    victim = sorted(source.rglob("*.tif"))[0]
+    victim.unlink()
+    second = build.build("ucmerced", source, tmp_path / "b", workers=1)
+    counts = [sum(e["records"] for e in made.splits.values()) for made in (first, second)]
+    assert counts == [21, 20]
+
+
 def test_unknown_splits_and_entries_are_refused(prepared):
     with pytest.raises(ShardError, match="no split 'val'; it has train, validation, test"):
         ShardSource(prepared.root, "val")
