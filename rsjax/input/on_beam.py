@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import pathlib
 import shlex
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +24,7 @@ from rsjax.errors import ConfigError, RsjaxError, ShardError
 from rsjax.input import notes, shards
 
 POLL_S = 2.0  # between two looks for new notes
+_QUIET = "--default_sdk_harness_log_level=ERROR"  # of DirectRunner, whose workers tell every step
 _JAVA = ("FlinkRunner", "SparkRunner", "PortableRunner")  # take options that only they know
 
 
@@ -89,6 +93,9 @@ def parse(runner: str, flags: str) -> Any:
     said = io.StringIO()
     try:
         given = shlex.split(flags)
+        if runner == "DirectRunner":
+            logging.getLogger("apache_beam").setLevel(logging.ERROR)
+            given.insert(0, _QUIET)
         with contextlib.redirect_stderr(said):
             options = PipelineOptions([f"--runner={runner}", *given])
             known = options.get_all_options(drop_default=True)
@@ -121,12 +128,25 @@ def _watch(options: Any, todo: Sequence[shards.Job], collect: Callable[[], None]
     # A thread, so that a signal to stop is heard at once.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    while thread.is_alive():
-        began = time.monotonic()
-        thread.join(POLL_S)
-        collect()
-        thread.join(time.monotonic() - began)  # never looks longer than it waits
+    try:
+        while thread.is_alive():
+            began = time.monotonic()
+            thread.join(POLL_S)
+            collect()
+            thread.join(time.monotonic() - began - POLL_S)  # never looks longer than it waits
+    except BaseException:
+        _kill_children(os.getpid())  # DirectRunner would leave its processes behind
+        raise
     return str(failure[0]).strip().splitlines()[-1] if failure else ""
+
+
+def _kill_children(parent: int) -> None:
+    """Kills all processes below one, youngest last; does nothing where there is no /proc."""
+    for listed in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+        for child in map(int, listed.read_text().split()):
+            _kill_children(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 def write(job: shards.Job) -> None:
