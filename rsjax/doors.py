@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import logging
 import pathlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
@@ -122,10 +124,44 @@ def options(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def say_prepared(made: Manifest) -> None:
+@contextlib.contextmanager
+def stoppable(advice: str) -> Iterator[None]:
+    """Ends a command by SIGTERM or Ctrl-C with one line, after it cleaned up; a second one kills.
+
+    Raises:
+        SystemExit: with 128 and the signal's number.
+    """
+
+    def stop(number: int, _: Any) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
+        raise _Stopped(number)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    except _Stopped as stopped:
+        print(f"stopped by {signal.Signals(stopped.number).name}. {advice}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Stopped(BaseException):
+    """A signal to stop; no Exception, so that nothing on the way takes it for a failure."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+def say_prepared(made: Manifest, root: str) -> None:
     """Prints what was prepared, and where it lies."""
     note = " (SIMULATED, not real imagery)" if made.simulated else ""
-    print(f"{made.info.title}{note}: {made.root}")
+    print(f"{made.info.title}{note}: {root}")
     for split, entry in made.splits.items():
         size = sum(shard["bytes"] for shard in entry["shards"]) / 1e6
         skipped = f", {len(entry['skipped'])} skipped" if entry["skipped"] else ""

@@ -30,6 +30,10 @@ class ShardError(RsjaxError):
     """Prepared shards that are missing, damaged, incomplete or of another origin."""
 
 
+class StorageError(RsjaxError):
+    """An object store that does not answer, or refuses; never a reason to skip a sample."""
+
+
 class CheckpointError(RsjaxError):
     """A training checkpoint that is damaged or does not fit the run."""
 

@@ -32,7 +32,16 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         ValueError: the content is not what was written; says so in words for a message.
         OSError: the file cannot be read.
     """
-    data = json.loads(path.read_bytes())
+    return loads(path.read_bytes())
+
+
+def loads(content: bytes) -> dict[str, Any]:
+    """The object in the content of a sealed file, without its seal.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    data = json.loads(content)
     if not isinstance(data, dict) or SEAL not in data:
         raise ValueError("it has no checksum: damaged, or written by an older rsjax")
     if data.pop(SEAL) != _digest(data):
@@ -75,15 +84,15 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        what = error.strerror or error
+    except (OSError, RuntimeError) as error:  # ArrayRecord's writer raises RuntimeError
+        what = getattr(error, "strerror", None) or str(error).split(";")[0]
         raise DiskError(f"{path}: could not be written ({what}){free(path)}") from error
 
 
 def free(path: str | os.PathLike[str]) -> str:
     """How much space is left where `path` lies, and what to do, as the end of a message."""
     folder = pathlib.Path(path).absolute()
-    while not folder.exists() and folder != folder.parent:
+    while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     left = shutil.disk_usage(folder).free / 2**20
     return (

@@ -1,12 +1,15 @@
 """Random access to the files of a .zip and of an uncompressed .tar, without unpacking.
 
-Both keep a compact index and read by position (`pread`), so that threads and forked processes
-share a handle without locks. An unsafe member refuses the whole archive.
+Both keep a compact index and read by position, so that threads and forked processes share a
+handle without locks, and an object store is asked for the bytes of one member. An
+unsafe member refuses the whole archive.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import stat
 import struct
@@ -18,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from rsjax import storage
+from rsjax.datasets import ranged
 from rsjax.datasets.files import Source, check_name, check_size
-from rsjax.errors import DatasetError
+from rsjax.errors import DatasetError, StorageError
 
 MAX_RATIO = 100  # of a member larger than 1 MiB; satellite imagery stays below 10
 _BLOCK = 512
@@ -31,7 +36,7 @@ class _Archive(Source):
     def __init__(self, path: str, page: str = ""):
         self.path = path
         self.page = page
-        self._handle = os.open(path, os.O_RDONLY)
+        self._file = ranged.Ranged(path)
         self._index = self._build()
 
     def _build(self) -> Any:
@@ -49,10 +54,6 @@ class _Archive(Source):
     def __setstate__(self, state: dict[str, str]) -> None:
         type(self).__init__(self, **state)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            os.close(self._handle)
-
 
 class ZipSource(_Archive):
     """A .zip whose members are stored or deflated."""
@@ -60,8 +61,7 @@ class ZipSource(_Archive):
     def _build(self) -> dict[str, tuple[int, int, int, int, int]]:
         index: dict[str, tuple[int, int, int, int, int]] = {}
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                members = archive.infolist()
+            members = _directory(self.path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise self._refuse("", f"not a readable zip file ({error})") from error
         for member in members:
@@ -96,10 +96,10 @@ class ZipSource(_Archive):
         if name not in self._index:
             raise self.missing(name)
         start, packed, size, crc, method = self._index[name]
-        header = os.pread(self._handle, 30, start)
+        header = self._file.pread(30, start)
         if len(header) < 30 or header[:4] != b"PK\3\4":
             raise self._refuse(name, "no file header where the directory says")
-        data = os.pread(self._handle, packed, start + 30 + sum(struct.unpack("<HH", header[26:])))
+        data = self._file.pread(packed, start + 30 + sum(struct.unpack("<HH", header[26:])))
         try:
             if method:
                 data = zlib.decompressobj(-15).decompress(data, size + 1)
@@ -129,10 +129,12 @@ class TarSource(_Archive):
 
     def _build(self) -> np.ndarray:
         saved = f"{self.path}.index.npy"
-        status = os.fstat(self._handle)
-        stamp = (0, status.st_size, status.st_mtime_ns)
+        stamp = (0, self._file.size, self._file.stamp)
         try:
-            index = np.load(saved, mmap_mode="r", allow_pickle=False)
+            if storage.is_remote(saved):
+                index = np.load(io.BytesIO(storage.read(saved)), allow_pickle=False)
+            else:
+                index = np.load(saved, mmap_mode="r", allow_pickle=False)
             if index.dtype == _ENTRY and len(index) and tuple(index[0].tolist()) == stamp:
                 return np.asarray(index)[1:]
         except (OSError, ValueError):
@@ -149,11 +151,11 @@ class TarSource(_Archive):
 
     def _scan(self) -> Iterator[tuple[str, int, int]]:
         """Name, first byte and length (headers and data) of every file and folder."""
-        size = os.fstat(self._handle).st_size
+        size, pread = self._file.size, self._file.sequential()
         position = start = 0
         name, override = "", -1
         while True:
-            block = os.pread(self._handle, _BLOCK, position)
+            block = pread(_BLOCK, position)
             if len(block) < _BLOCK:
                 raise self._refuse("", f"ends at byte {size} without the end mark of a tar")
             if not any(block):
@@ -162,7 +164,7 @@ class TarSource(_Archive):
             data = position + _BLOCK
             if kind in b"LKxgX":
                 check_size(length, f"{self.path}: header at byte {position}")
-                content = os.pread(self._handle, length, data)
+                content = pread(length, data)
                 try:
                     name, override = _extended(kind, content, name, override)
                 except (ValueError, IndexError):
@@ -203,7 +205,7 @@ class TarSource(_Archive):
         if where == len(self._index) or self._index["key"][where] != _key(name):
             raise self.missing(name)
         start, span = int(self._index["start"][where]), int(self._index["span"][where])
-        chunk = os.pread(self._handle, span, start)
+        chunk = self._file.pread(span, start)
         position, override = 0, -1
         found = ""
         while len(chunk) == span:
@@ -271,8 +273,29 @@ def _extended(kind: bytes, content: bytes, name: str, size: int) -> tuple[str, i
     return name, size
 
 
+def _directory(path: str) -> list[zipfile.ZipInfo]:
+    if not storage.is_remote(path):
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    system, name = storage.filesystem(path)
+    with storage.reported(path), system.open(name, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            bad = error  # of the archive, not of the store
+    raise zipfile.BadZipFile(str(bad))
+
+
 def _save(path: str, index: np.ndarray) -> None:
     """Writes the index whole or not at all; a folder that cannot be written to is no error."""
+    if storage.is_remote(path):
+        content = io.BytesIO()
+        np.save(content, index)
+        system, name = storage.filesystem(path)
+        with contextlib.suppress(StorageError, OSError), storage.reported(path):
+            system.pipe_file(name, content.getvalue())
+        return
     try:
         handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from rsjax import storage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ConfigError, DatasetError
 
@@ -70,8 +71,8 @@ def unknown_key(info: DatasetInfo, source: str, key: str) -> DatasetError:
 
 def is_simulated(source: str) -> bool:
     """Whether a folder, or the folder that an archive lies in, is a simulated download."""
-    folder = source if os.path.isdir(source) else os.path.dirname(source)
-    return os.path.isfile(os.path.join(folder, SIMULATED))
+    folder = source if storage.is_folder(source) else os.path.dirname(source)
+    return storage.is_file(os.path.join(folder, SIMULATED))
 
 
 def fingerprint(

@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import base, bigearthnet_metadata, files, patches
+from rsjax.datasets import archives, base, bigearthnet_metadata, files, patches
 from rsjax.datasets.bigearthnet_metadata import FLAGS, SPLITS, Metadata
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError
@@ -229,7 +229,7 @@ class BigEarthNet:
     @functools.cached_property
     def _on_disk(self) -> set[str]:
         part, source = (_S2, self._s2) if "s2" in self._sensors else (_S1, self._s1)
-        if isinstance(source, files.FolderSource):
+        if not isinstance(source, archives.TarSource):  # a tar is listed in one go
             products = source.folders(part)
             return {name for p in products for name in source.folders(f"{part}/{p}")}
         return {name.split("/")[2] for name in source.names(part) if name.count("/") == 3}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rsjax import landcover
+from rsjax import landcover, storage
 from rsjax.datasets import base, files, patches
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError
@@ -78,7 +78,7 @@ class BigEarthNetV1:
         self._sensors = base.choices("sensors", sensors, patches.SENSORS)
         self._labels = base.choice("labels", labels, _LABELS)
         self._s2_dir, self._s1_dir = s2_dir, s1_dir
-        has_lists = any(os.path.exists(os.path.join(self.source, n)) for n in _LISTS.values())
+        has_lists = any(storage.is_file(os.path.join(self.source, n)) for n in _LISTS.values())
         self.info = DatasetInfo(
             name="bigearthnet_v1",
             version="1.0.0",

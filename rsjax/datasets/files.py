@@ -1,4 +1,4 @@
-"""Reads files of a download, whether unpacked into a folder or still in a .zip or .tar.
+"""Reads files of a download, unpacked or still in a .zip or .tar, on a disk or an object store.
 
 Nothing outside the source is ever opened: names with `..`, absolute names, network and GDAL
 names, links out of the folder, link and device members are refused before anything is read, and
@@ -14,6 +14,7 @@ import os
 import re
 import stat
 
+from rsjax import storage
 from rsjax.errors import DatasetError
 
 MAX_BYTES = 256 * 2**20  # far above every file that a dataset here has
@@ -178,26 +179,36 @@ def check_size(size: int, where: str) -> None:
         )
 
 
+def folder(path: str | os.PathLike[str], page: str = "") -> Source:
+    """The files of a folder, local or of an object store."""
+    from rsjax.datasets import remote
+
+    text = os.fspath(path)
+    return remote.RemoteSource(text, page) if storage.is_remote(text) else FolderSource(text, page)
+
+
 def open_source(path: str | os.PathLike[str], page: str = "") -> Source:
     """The files of a folder, a .zip or an uncompressed .tar.
 
     Args:
-        path: local path.
+        path: local path, or a URL that `rsjax.storage` knows.
         page: the dataset's page, named when something is missing.
 
     Raises:
+        ConfigError: a URL of another kind.
         DatasetError: nothing there, a compressed tar, another kind of file, or an archive with an
             unsafe member.
+        StorageError: an object store does not answer.
     """
     from rsjax.datasets import archives
 
     text = os.fspath(path)
-    if "://" in text or text.startswith("/vsi"):
+    if text.startswith("/vsi"):
         raise DatasetError(f"{text}: not a local path; download the dataset first: {page}")
-    if os.path.isdir(text):
-        return FolderSource(text, page)
+    if storage.is_folder(text):
+        return folder(text, page)
     suffix = os.path.splitext(text)[1].lower()
-    if not os.path.isfile(text):
+    if not storage.is_file(text):
         raise DatasetError(
             f"{text}: no such folder or archive. Download the dataset"
             + (f" from {page}" if page else "")
@@ -228,10 +239,10 @@ def open_part(root: str | os.PathLike[str], part: str, page: str, remedy: str) -
         DatasetError: neither is there, or only the compressed tar.
     """
     root = os.fspath(root)
-    if os.path.isdir(os.path.join(root, part)):
+    if storage.is_folder(os.path.join(root, part)):
         return open_source(root, page)
     for ending in (".tar", ".tar.zst", ".tar.gz"):
-        if os.path.isfile(path := os.path.join(root, part + ending)):
+        if storage.is_file(path := os.path.join(root, part + ending)):
             return open_source(path, page)
     raise DatasetError(
         f"{root}: neither the folder {part} nor {part}.tar is there. Download it from {page}, "

@@ -6,7 +6,7 @@ import functools
 import os
 import re
 
-from rsjax import landcover
+from rsjax import landcover, storage
 from rsjax.datasets import base, files, splits
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError
@@ -73,10 +73,10 @@ class Scenes:
 
     @functools.cached_property
     def _files(self) -> files.Source:
-        if os.path.isdir(self.source):
+        if storage.is_folder(self.source):
             paths = [os.path.join(self.source, archive) for archive in self._archives]
-            folder = files.FolderSource(self.source, self.info.page)
-            zipped = next((path for path in paths if os.path.isfile(path)), None)
+            folder = files.folder(self.source, self.info.page)
+            zipped = next((path for path in paths if storage.is_file(path)), None)
             if zipped and self._find_top(folder) is None:
                 return files.open_source(zipped, self.info.page)
         return files.open_source(self.source, self.info.page)
@@ -123,8 +123,8 @@ class Scenes:
         if not self._list_name:
             return {}
         inside = self._files
-        beside = files.FolderSource(
-            self.source if os.path.isdir(self.source) else os.path.dirname(self.source) or ".",
+        beside = files.folder(
+            self.source if storage.is_folder(self.source) else os.path.dirname(self.source) or ".",
             self.info.page,
         )
         found = {}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import sys
-import time
 from typing import Any
 
-from rsjax import datasets, lock, sealed
+from rsjax import storage
+from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
-from rsjax.input import publish, shards
+from rsjax.input import lease, notes, on_beam, pool, publish, shards
 from rsjax.input.manifest import Manifest
+from rsjax.input.progress import Progress
 
-PLAN = "plan.json"
+PLAN = f"{notes.FOLDER}/plan.json"
 
 
 def build(
@@ -24,75 +23,97 @@ def build(
     workers: int = 0,
     on_error: str = "raise",
     max_skipped: float = 0.001,
+    runner: str = "",
+    beam: str = "",
+    stall_s: float = 600.0,
 ) -> Manifest:
     """Writes the shards of a dataset into `data_dir/name/version`; finished ones are kept.
 
     Args:
         dataset: name in `rsjax.datasets`.
-        source: folder or archive of the official download.
-        data_dir: folder of all prepared data.
+        source: folder or archive of the official download; a path, or a URL of an object store.
+        data_dir: folder of all prepared data; a path or a URL. Of a URL, the `root` of the
+            returned manifest is the name only, and nothing to open.
         options: options of the dataset, e.g. {'sensors': ('s2',)}.
-        workers: processes; 0 is one per core.
+        workers: processes on this machine; 0 is one per core, 1 is none beside this one.
         on_error: 'raise', or 'skip' to leave damaged samples out and list them in the manifest.
         max_skipped: largest share of a split that may be skipped.
+        runner: a runner of Apache Beam, e.g. 'DataflowRunner', instead of local processes.
+        beam: Beam's own options for it, as on a command line.
+        stall_s: seconds without a sample after which a local worker counts as hung.
 
     Raises:
+        ConfigError: an option, a URL or a runner that cannot work.
         DatasetError, NomenclatureError: the download is missing or damaged.
-        ShardError: the folder holds shards of another source, or too much was skipped.
+        ShardError: the folder holds shards of another source, too much was skipped, a shard could
+            not be written, or a worker died or hangs.
+        StorageError: an object store does not answer.
     """
     options = dict(options or {})
-    source = os.fspath(pathlib.Path(source).absolute())
-    opened = datasets.get(dataset)(source, **options)
-    root = pathlib.Path(data_dir) / opened.info.name / opened.info.version
-    with lock.exclusive(root):
-        (root / shards.NOTES).mkdir(parents=True, exist_ok=True)
-        plan = {
-            "dataset": dataset,
-            "options": {k: _plain(v) for k, v in options.items()},
-            "source_fingerprint": opened.fingerprint(),
-        }
-        _check_plan(root, plan)
-        for leftover in root.glob(".*.tmp"):  # of a run that was killed
-            leftover.unlink()
-        todo = shards.jobs(dataset, source, options, root, on_error)
-        notes = {job.file: note for job in todo if (note := shards.finished(job))}
-        total = sum(len(opened.keys(split)) for split in opened.info.splits)
-        with _Progress(total, sum(_samples(note) for note in notes.values())) as progress:
+    source = storage.absolute(source)
+    shards.forget()
+    opened = shards.open_dataset(dataset, source, tuple(sorted(options.items())))
+    root = root_of(data_dir, opened.info)
+    if runner:
+        on_beam.parse(runner, beam)
+    with lease.exclusive(root):
+        notes.clean(root)
+        try:
+            plan = {
+                "dataset": dataset,
+                "options": {k: _plain(v) for k, v in options.items()},
+                "source_fingerprint": opened.fingerprint(),
+            }
+            _check_plan(root, plan)
+            todo = shards.jobs(dataset, source, options, root, on_error)
+            total = sum(len(opened.keys(split)) for split in opened.info.splits)
+            found = _write(todo, total, workers or os.cpu_count() or 1, runner, beam, stall_s)
+            return publish.publish(todo, [found[job.file] for job in todo], max_skipped)
+        except BaseException:
+            if not runner:  # Beam's workers may still be writing
+                notes.clean(root)
+            raise
 
-            def done(job: shards.Job, note: dict[str, Any]) -> None:
-                notes[job.file] = note
-                progress.add(_samples(note))
 
-            shards.run(
-                [j for j in todo if j.file not in notes], workers or os.cpu_count() or 1, done
-            )
-        made = publish.publish(todo, [notes[job.file] for job in todo], max_skipped)
-    return made
+def _write(
+    todo: list[shards.Job], total: int, workers: int, runner: str, beam: str, stall_s: float
+) -> dict[str, dict[str, Any]]:
+    """Writes the shards that are not finished; returns the notes of all."""
+    found = {job.file: note for job in todo if (note := shards.finished(job))}
+    with Progress(total, sum(_samples(note) for note in found.values())) as progress:
+
+        def done(job: shards.Job, note: dict[str, Any]) -> None:
+            found[job.file] = note
+            progress.add(job.file, _samples(note))
+
+        left = [job for job in todo if job.file not in found]
+        if left and runner:
+            on_beam.run(left, runner, beam, done)
+        elif left:
+            pool.run(left, workers, stall_s, done, progress.beat)
+    return found
+
+
+def root_of(data_dir: str | os.PathLike[str], info: DatasetInfo) -> str:
+    """The folder or URL of a dataset's shards."""
+    return f"{storage.absolute(data_dir)}/{info.name}/{info.version}"
 
 
 def _samples(note: dict[str, Any]) -> int:
-    return note["records"] + len(note["skipped"])
+    return int(note["records"]) + len(note["skipped"])
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _check_plan(root: pathlib.Path, plan: dict[str, Any]) -> None:
+def _check_plan(root: str, plan: dict[str, Any]) -> None:
     """Refuses to mix shards of two sources in one folder.
 
     Raises:
         ShardError: names what differs.
     """
-    path = root / shards.NOTES / PLAN
-    if path.is_file():
-        try:
-            before = sealed.read(path)
-        except ValueError as error:
-            raise ShardError(
-                f"{path}: {error}. If --source and --option are what they were, delete this file "
-                f"and run the same command again; else delete {root}"
-            ) from None
+    if before := notes.read(root, PLAN):
         changed = [
             f"{k}: {before.get(k)!r} then, {plan[k]!r} now"
             for k in plan
@@ -104,48 +125,4 @@ def _check_plan(root: pathlib.Path, plan: dict[str, Any]) -> None:
                 + "\n  ".join(changed)
                 + "\nUse another --data_dir, or delete that folder"
             )
-    sealed.write(path, plan)
-
-
-class _Progress:
-    """Samples done, rate and time left: a bar on a terminal, lines elsewhere."""
-
-    def __init__(self, total: int, done: int):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        self.bar = Progress(
-            TextColumn("prepare"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            Remaining(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self.task = self.bar.add_task("prepare", total=total, completed=done, rate="")
-        self.total, self.done, self.new = total, done, 0
-
-    def __enter__(self) -> _Progress:
-        self.began = time.perf_counter()
-        self.bar.start()
-        if self.done and not sys.stderr.isatty():
-            print(f"prepare: {self.done} of {self.total} samples were ready", file=sys.stderr)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.bar.stop()
-
-    def add(self, count: int) -> None:
-        """Counts samples of a shard that is done."""
-        self.done += count
-        self.new += count
-        rate = self.new / max(time.perf_counter() - self.began, 1e-9)
-        self.bar.update(self.task, completed=self.done, rate=f"{rate:.0f} samples/s")
-        if not sys.stderr.isatty():
-            left = (self.total - self.done) / max(rate, 1e-9)
-            print(
-                f"prepare: {self.done}/{self.total} samples, {rate:.0f}/s, {left:.0f} s left",
-                file=sys.stderr,
-            )
+    notes.write(root, PLAN, plan)

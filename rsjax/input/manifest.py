@@ -16,7 +16,6 @@ from rsjax import sealed
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.landcover import Nomenclature
-from rsjax.sealed import write_json as write_json
 
 FORMAT = 2  # 2: sealed
 FILE = "manifest.json"
@@ -43,6 +42,7 @@ class Manifest:
             bytes, sha256, ends_sha256).
         statistics: {sensor: {band: {mean, std, min, max, pixels, nodata}}} in the stored unit.
         statistics_origin: where the statistics come from.
+        metadata: {file: sha256} of the files beside the manifest that TFDS reads.
     """
 
     root: pathlib.Path
@@ -55,6 +55,7 @@ class Manifest:
     splits: dict[str, dict[str, Any]]
     statistics: dict[str, dict[str, dict[str, Any]]]
     statistics_origin: str
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """One digest of all shards: equal data, equal digest."""
@@ -112,8 +113,8 @@ def load(root: str | os.PathLike[str]) -> Manifest:
 def ends_digest(path: str | os.PathLike[str]) -> str:
     """The sha256 of the first and the last 64 KiB of a shard.
 
-    Cheap enough to check at every start, and another for every shard: two shards of equal size
-    that were swapped would be read without a word.
+    Cheap enough to check whenever a shard is opened, and another for every shard: two of equal
+    size that were swapped would be read without a word.
     """
     with open(path, "rb") as file:
         head = file.read(ENDS)

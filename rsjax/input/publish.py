@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from rsjax import landcover
+from rsjax import landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
-from rsjax.input import records, statistics
+from rsjax.input import notes, records, shards, statistics
 from rsjax.input.manifest import Manifest
 from rsjax.input.shards import Job, open_dataset
 
 SHARD = ("file", "records", "bytes", "sha256", "ends_sha256")  # what is said of each
+METADATA = ("LICENSE", "features.json", "dataset_info.json")  # what TFDS writes
 
 
-def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) -> Manifest:
+def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) -> Manifest:
     """Joins the notes of all shards into the manifest and the metadata of TFDS.
 
     Raises:
@@ -27,9 +29,9 @@ def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) ->
     job = todo[0]
     dataset = open_dataset(job.dataset, job.source, job.options)
     info: DatasetInfo = dataset.info
-    root = pathlib.Path(job.root)
+    stage = storage.stage(job.root)
     by_split: dict[str, list[dict[str, Any]]] = {}
-    for one, note in zip(todo, notes, strict=True):
+    for one, note in zip(todo, found, strict=True):
         by_split.setdefault(one.split, []).append(note)
     splits = {}
     for split, parts in by_split.items():
@@ -37,8 +39,8 @@ def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) ->
         count = sum(p["records"] for p in parts)
         if len(skipped) > max_skipped * (count + len(skipped)):
             raise ShardError(
-                f"{root}: {len(skipped)} of {count + len(skipped)} samples of split '{split}' are "
-                f"damaged, more than --max_skipped={max_skipped:g}. The first: "
+                f"{job.root}: {len(skipped)} of {count + len(skipped)} samples of split '{split}' "
+                f"are damaged, more than --max_skipped={max_skipped:g}. The first: "
                 f"{skipped[0]['reason']}"
             )
         splits[split] = {
@@ -55,10 +57,10 @@ def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) ->
     for name, spec in info.images.items():
         parts = [p["sums"][name] for p in by_split[origin] if name in p["sums"]]
         if parts:
-            found = statistics.finish(statistics.merge(parts), spec.bands)
-            table.setdefault(spec.sensor, {}).update(found)
+            merged = statistics.finish(statistics.merge(parts), spec.bands)
+            table.setdefault(spec.sensor, {}).update(merged)
     made = Manifest(
-        root=root,
+        root=stage,
         info=info,
         options=dict(job.options),
         source_fingerprint=dataset.fingerprint(),
@@ -72,9 +74,20 @@ def publish(todo: list[Job], notes: list[dict[str, Any]], max_skipped: float) ->
         statistics_origin=f"every valid pixel of the {splits[origin]['records']} records of split "
         f"'{origin}', computed by rsjax.prepare",
     )
-    _write_tfds(made)
-    manifests.save(made)
-    return made
+    with sealed.writing(stage):
+        if storage.is_remote(job.root):
+            for one in todo:
+                (stage / one.file).touch()  # TFDS takes the names of splits from files
+        _write_tfds(made)
+        written = [name for name in METADATA if (stage / name).is_file()]
+        made = dataclasses.replace(made, metadata={n: shards.digest(stage / n) for n in written})
+        manifests.save(made)
+    # Last what says that all is there, on an object store as after a power loss.
+    for name in (*written, manifests.FILE):
+        with sealed.writing(f"{job.root}/{name}"):
+            storage.publish(stage / name, job.root, name)
+    notes.clean(job.root)
+    return dataclasses.replace(made, root=pathlib.Path(job.root))
 
 
 def _write_tfds(made: Manifest) -> None:

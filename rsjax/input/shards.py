@@ -8,25 +8,25 @@ synced and renamed; a note beside it lets the next run keep it. The manifest com
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
-import pathlib
-from collections.abc import Callable, Iterable
+import secrets
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from rsjax import datasets, landcover, sealed
+from rsjax import datasets, landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
-from rsjax.errors import DatasetError, NomenclatureError
+from rsjax.errors import DatasetError, NomenclatureError, ShardError
 from rsjax.input import manifest as manifests
-from rsjax.input import records, statistics
+from rsjax.input import notes, records, statistics
 from rsjax.landcover import Nomenclature
 
 SHARD_BYTES = 128 * 2**20  # large enough to read fast, small enough to lose little when killed
-NOTES = ".shards"  # notes on finished shards, until the manifest is written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +47,31 @@ class Job:
         """The shard's file name, as TFDS spells it."""
         return f"{self.dataset}-{self.split}.array_record-{self.index:05d}-of-{self.total:05d}"
 
+    @property
+    def note(self) -> str:
+        """The name of the note that is written after the shard."""
+        return f"{notes.FOLDER}/{self.file}.json"
+
 
 @functools.lru_cache(maxsize=2)
 def open_dataset(name: str, source: str, options: tuple[tuple[str, Any], ...]) -> Any:
     """The dataset, opened once in each worker process."""
     return datasets.get(name)(source, **dict(options))
+
+
+@functools.lru_cache(maxsize=1)
+def _split_keys(
+    name: str, source: str, options: tuple[tuple[str, Any], ...], split: str
+) -> list[str]:
+    """The keys of a split, listed once in each worker process and not for every shard."""
+    keys: list[str] = open_dataset(name, source, options).keys(split)
+    return keys
+
+
+def forget() -> None:
+    """Drops opened datasets: a download may have changed since."""
+    open_dataset.cache_clear()
+    _split_keys.cache_clear()
 
 
 def jobs(
@@ -83,65 +103,100 @@ def jobs(
     return todo
 
 
-def write_shard(job: Job) -> dict[str, Any]:
-    """Writes one shard and its note; returns the note.
+def write_shard(job: Job, beat: Callable[[int], None] = lambda samples: None) -> dict[str, Any]:
+    """Writes one shard, then its note; returns the note.
+
+    Args:
+        job: the shard.
+        beat: called with the number of samples done, after each of them.
 
     Raises:
         DatasetError, NomenclatureError: a sample is damaged and `job.on_error` is 'raise'.
+        ShardError: the shard could not be written.
+        StorageError: an object store does not answer.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
     dataset = open_dataset(job.dataset, job.source, job.options)
-    info: DatasetInfo = dataset.info
-    classes = landcover.load(info.nomenclature)
-    mask_classes = landcover.load(info.mask_nomenclature) if info.mask_nomenclature else None
-    features = records.features(info, classes.names)
-    keys = dataset.keys(job.split)
+    tally = _Tally(dataset.info)
+    features = records.features(dataset.info, tally.classes.names)
+    keys = _split_keys(job.dataset, job.source, job.options, job.split)
     keys = keys[len(keys) * job.index // job.total : len(keys) * (job.index + 1) // job.total]
 
-    path = pathlib.Path(job.root) / job.file
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    note: dict[str, Any] = {"file": job.file, "records": 0, "skipped": []}
-    class_counts = np.zeros(len(classes), np.int64)
-    mask_counts = np.zeros(256, np.int64)
-    sums: dict[str, list[dict[str, Any]]] = {name: [] for name in info.images}
-    writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")
+    temporary = storage.stage(job.root) / f".{job.file}.{secrets.token_hex(4)}.tmp"
+    skipped: list[dict[str, str]] = []
+    with sealed.writing(temporary):
+        writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")
     try:
-        for key in keys:
+        for done, key in enumerate(keys, 1):
             try:
                 example = dataset.read(key)
-                _check(example, info, classes, mask_classes, key)
+                _check(example, dataset.info, tally.classes, tally.mask_classes, key)
             except (DatasetError, NomenclatureError) as error:
                 if job.on_error != "skip":
                     raise
-                note["skipped"].append({"key": key, "reason": str(error)})
-                continue
-            writer.write(records.canonical(features.serialize_example(example)))
-            note["records"] += 1
-            if info.label == "index":
-                class_counts[example["label"]] += 1
-            elif info.label:
-                class_counts += example["label"]
-            if info.mask:
-                mask_counts += np.bincount(example["mask"].ravel(), minlength=256)
-            for name, image in info.images.items():
-                sums[name].append(statistics.of_image(example[name], image))
-        writer.close()
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        note["bytes"] = temporary.stat().st_size
-        note["sha256"] = digest(temporary)
-        note["ends_sha256"] = manifests.ends_digest(temporary)
-        note["class_counts"] = class_counts.tolist()
-        note["mask_counts"] = mask_counts.tolist() if info.mask else None
-        note["sums"] = {k: statistics.merge(v) for k, v in sums.items() if v}
-        os.replace(temporary, path)
+                skipped.append({"key": key, "reason": str(error)})
+            else:
+                record = records.canonical(features.serialize_example(example))
+                with sealed.writing(temporary):
+                    writer.write(record)
+                tally.add(example)
+            beat(done)
+        with sealed.writing(temporary):
+            writer.close()
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        note = {
+            "file": job.file,
+            "records": len(keys) - len(skipped),
+            "skipped": skipped,
+            "bytes": temporary.stat().st_size,
+            "sha256": digest(temporary),
+            "ends_sha256": manifests.ends_digest(temporary),
+            **tally.sums(),
+        }
+        with sealed.writing(f"{job.root}/{job.file}"):
+            storage.publish(temporary, job.root, job.file)
     finally:
         if writer.is_open():
-            writer.close()
+            with contextlib.suppress(RuntimeError):  # of a full disk, raised before
+                writer.close()
         temporary.unlink(missing_ok=True)
-    sealed.write(path.parent / NOTES / f"{job.file}.json", note)
+    notes.write(job.root, job.note, note)
     return note
+
+
+class _Tally:
+    """Class counts and pixel sums over the examples of one shard."""
+
+    def __init__(self, info: DatasetInfo):
+        self.info = info
+        self.classes = landcover.load(info.nomenclature)
+        self.mask_classes = (
+            landcover.load(info.mask_nomenclature) if info.mask_nomenclature else None
+        )
+        self._class_counts = np.zeros(len(self.classes), np.int64)
+        self._mask_counts = np.zeros(256, np.int64)
+        self._sums: dict[str, list[dict[str, Any]]] = {name: [] for name in info.images}
+
+    def add(self, example: dict[str, Any]) -> None:
+        """Counts one example."""
+        if self.info.label == "index":
+            self._class_counts[example["label"]] += 1
+        elif self.info.label:
+            self._class_counts += example["label"]
+        if self.info.mask:
+            self._mask_counts += np.bincount(example["mask"].ravel(), minlength=256)
+        for name, image in self.info.images.items():
+            self._sums[name].append(statistics.of_image(example[name], image))
+
+    def sums(self) -> dict[str, Any]:
+        """What a note says of them."""
+        return {
+            "class_counts": self._class_counts.tolist(),
+            "mask_counts": self._mask_counts.tolist() if self.info.mask else None,
+            "sums": {k: statistics.merge(v) for k, v in self._sums.items() if v},
+        }
 
 
 def _check(
@@ -188,44 +243,16 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 def finished(job: Job) -> dict[str, Any] | None:
-    """The note of a shard that an earlier run finished, or None."""
-    path = pathlib.Path(job.root)
+    """The note of a shard that was finished, or None.
+
+    The shard's size is compared and not its content, which would read everything again: the note
+    holds the checksum of what was written, `--verify` compares it, and ArrayRecord's own
+    checksums name a damaged record whenever it is read.
+    """
     try:
-        note = sealed.read(path / NOTES / f"{job.file}.json")
-        whole = (path / job.file).stat().st_size == note["bytes"]
-        return note if whole and (job.on_error == "skip" or not note["skipped"]) else None
-    except (OSError, ValueError, KeyError):
+        note = notes.read(job.root, job.note)
+        if note is None or storage.size(f"{job.root}/{job.file}") != note["bytes"]:
+            return None
+        return note if job.on_error == "skip" or not note["skipped"] else None
+    except (KeyError, ShardError):  # a damaged note is written again, with its shard
         return None
-
-
-def run(todo: Iterable[Job], workers: int, done: Callable[[Job, dict[str, Any]], None]) -> None:
-    """Maps `write_shard` over the jobs in a pool of processes; the first error ends all."""
-    import concurrent.futures
-    import multiprocessing
-
-    todo = list(todo)
-    if workers <= 1 or len(todo) <= 1:
-        for job in todo:
-            done(job, write_shard(job))
-        return
-    context = multiprocessing.get_context("spawn")  # fork would copy the threads' locks
-    with concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(todo)), mp_context=context, initializer=_die_with_parent
-    ) as pool:
-        running = {pool.submit(write_shard, job): job for job in todo}
-        try:
-            for future in concurrent.futures.as_completed(running):
-                done(running[future], future.result())
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _die_with_parent() -> None:
-    """Asks Linux to kill this worker when its parent dies, so that none is orphaned."""
-    import ctypes
-    import signal
-    import sys
-
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -95,7 +95,13 @@ class ShardSource:
         with self._opening:
             if self._readers[shard] is None:
                 path, expected = self.paths[shard], self.shards[shard]["records"]
+                ends = self.shards[shard]["ends_sha256"]
                 remedy = "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
+                if manifests.ends_digest(path) != ends:
+                    raise ShardError(
+                        f"{path}: not the shard that was prepared under this name (other bytes at "
+                        f"its ends). {remedy}"
+                    )
                 try:
                     reader = ArrayRecordReader(path, **READER)
                     count = reader.num_records()
@@ -122,11 +128,6 @@ class ShardSource:
             raise ShardError(
                 f"{path}: {found}, expected {shard['bytes']} bytes. Delete it if it is there and "
                 "run `python -m rsjax.prepare` again: it alone is rewritten"
-            )
-        if manifests.ends_digest(path) != shard["ends_sha256"]:
-            raise ShardError(
-                f"{path}: not the shard that was prepared under this name (other bytes at its "
-                "ends). Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
             )
         return os.fspath(path)
 

@@ -2,40 +2,107 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
+import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from rsjax import storage
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
-from rsjax.input.shards import digest
+from rsjax.input.manifest import Manifest
 from rsjax.input.source import ShardSource
+
+_PIECE = 2**24  # bytes read at a time
+_REMEDY = "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
+
+
+def find(data_dir: str | os.PathLike[str], name: str) -> str:
+    """The folder or URL of a dataset's shards, as `manifest.find`.
+
+    Raises:
+        ShardError: none or several are there.
+    """
+    if not storage.is_remote(data_dir):
+        return os.fspath(manifests.find(data_dir, name))
+    parent = f"{storage.absolute(data_dir)}/{name}"
+    versions = storage.names(parent)
+    found = [v for v in versions if storage.is_file(f"{parent}/{v}/{manifests.FILE}")]
+    if len(found) != 1:
+        raise ShardError(
+            f"{parent}: {len(found)} versions with prepared shards, expected one "
+            f"({', '.join(found) or 'run `python -m rsjax.prepare`'})"
+        )
+    return f"{parent}/{found[0]}"
 
 
 def verify(root: str | os.PathLike[str]) -> Iterator[tuple[str, int]]:
     """Rereads every shard: size, checksum, record count, and each record's entries.
 
+    Of shards on an object store the records are not parsed; their checksum is that of the bytes
+    that the writer made.
+
     Yields:
         (file, records) of each sound shard, as it is done.
 
     Raises:
-        ShardError: names the first damaged shard or record, and the remedy.
+        ShardError: names the first damaged file or record, and the remedy.
     """
-    made = manifests.load(root)
+    where = os.fspath(root)
+    made = _load(where)
+    for file, sha256 in made.metadata.items():
+        path = f"{where}/{file}"
+        if storage.size(path) is None:
+            raise ShardError(f"{path}: missing. {_REMEDY}")
+        if _digest(path) != sha256:
+            raise ShardError(f"{path}: its sha256 is not that of the manifest. {_REMEDY}")
     for split, entry in made.splits.items():
         for shard in entry["shards"]:
-            path = made.root / shard["file"]
-            remedy = "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
-            if not path.is_file() or path.stat().st_size != shard["bytes"]:
-                found = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
-                raise ShardError(f"{path}: {found}, expected {shard['bytes']} bytes. {remedy}")
-            if digest(path) != shard["sha256"]:
-                raise ShardError(f"{path}: its sha256 is not that of the manifest. {remedy}")
-        source = ShardSource(made.root, split, columns=())
-        at = 0
-        for shard in entry["shards"]:
-            for start in range(at, at + shard["records"], 64):
-                source.check(np.arange(start, min(start + 64, at + shard["records"])))
-            at += shard["records"]
-            yield shard["file"], shard["records"]
+            path = f"{where}/{shard['file']}"
+            size = storage.size(path)
+            if size != shard["bytes"]:
+                found = "missing" if size is None else f"{size} bytes"
+                raise ShardError(f"{path}: {found}, expected {shard['bytes']} bytes. {_REMEDY}")
+            if _digest(path) != shard["sha256"]:
+                raise ShardError(f"{path}: its sha256 is not that of the manifest. {_REMEDY}")
+        source = None if storage.is_remote(where) else ShardSource(where, split, columns=())
+        yield from _records(source, entry["shards"])
+
+
+def _records(source: ShardSource | None, shards: list[dict[str, Any]]) -> Iterator[tuple[str, int]]:
+    at = 0
+    for shard in shards:
+        for start in range(at, at + shard["records"], 64) if source else ():
+            source.check(np.arange(start, min(start + 64, at + shard["records"])))  # type: ignore[union-attr]
+        at += shard["records"]
+        yield shard["file"], shard["records"]
+
+
+def _load(root: str) -> Manifest:
+    """The manifest of a folder, or of a URL by way of a local copy."""
+    if not storage.is_remote(root):
+        return manifests.load(root)
+    path = f"{root}/{manifests.FILE}"
+    copy = storage.stage(root) / manifests.FILE
+    try:
+        copy.write_bytes(storage.read(path))
+        return dataclasses.replace(manifests.load(copy.parent), root=pathlib.Path(root))
+    except FileNotFoundError:
+        raise ShardError(f"{path}: not there; run `python -m rsjax.prepare` (again)") from None
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _digest(path: str) -> str:
+    """The sha256 of a file, read in pieces."""
+    found, start = hashlib.sha256(), 0
+    while piece := storage.read(path, start, start + _PIECE):
+        found.update(piece)
+        start += len(piece)
+        if len(piece) < _PIECE:
+            break
+    return found.hexdigest()

@@ -17,7 +17,7 @@ from rsjax import bundle, lock, models, tasks
 from rsjax.config import steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
-from rsjax.input.manifest import write_json
+from rsjax.sealed import write_json
 from rsjax.training import data, optimizer, sharding, speed, step
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle

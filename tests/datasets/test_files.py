@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from rsjax.datasets import archives, files
-from rsjax.errors import DatasetError
+from rsjax.errors import ConfigError, DatasetError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONTENT = {f"top/d{i % 3}/file_{i}.bin": os.urandom(100 + 37 * i) for i in range(12)}
@@ -174,8 +174,10 @@ def test_compressed_tar_names_the_command(name, command, tmp_path):
 
 
 def test_open_source_refuses_what_is_not_local(tmp_path):
-    for path in ("http://host/a.zip", "/vsizip/a.zip", "gs://bucket/a"):
-        with pytest.raises(DatasetError, match="not a local path"):
+    with pytest.raises(DatasetError, match="not a local path"):
+        files.open_source("/vsizip/a.zip")
+    for path in ("http://host/a.zip", "zip://a.tif::memory://b/a.zip", "memory://a::b", "gs://"):
+        with pytest.raises(ConfigError, match="not a local path, nor a bucket"):
             files.open_source(path)
     with pytest.raises(DatasetError, match=r"nowhere: no such folder.*https://page"):
         files.open_source(tmp_path / "nowhere", "https://page")

@@ -12,7 +12,7 @@ import pytest
 from rsjax import datasets, landcover
 from rsjax.datasets.simulate import simulate
 from rsjax.errors import DatasetError, RsjaxError, ShardError
-from rsjax.input import build, shards, verify
+from rsjax.input import build, notes, shards, verify
 from rsjax.input import manifest as manifests
 from rsjax.input.source import ShardSource
 
@@ -115,9 +115,9 @@ def test_killed_at_any_moment_the_next_run_goes_on(download, prepared, tmp_path)
         from rsjax.input import build, shards
         shards.SHARD_BYTES = 2**20
         write = shards.write_shard
-        def slow(job):
+        def slow(*args):
             time.sleep(0.15)
-            return write(job)
+            return write(*args)
         shards.write_shard = slow
         print("ready", flush=True)
         build.build("bigearthnet", {str(download)!r}, {str(tmp_path)!r}, workers=1)
@@ -134,7 +134,7 @@ def test_killed_at_any_moment_the_next_run_goes_on(download, prepared, tmp_path)
         process.wait()
         process.stdout.close()
         assert not (root / "manifest.json").exists()
-    kept = {n for n in digests(root) if (root / shards.NOTES / f"{n}.json").exists()}
+    kept = {n for n in digests(root) if (root / notes.FOLDER / f"{n}.json").exists()}
     stamps = {name: (root / name).stat().st_mtime_ns for name in kept}
     with many_shards():
         build.build("bigearthnet", download, tmp_path, workers=1)
@@ -175,6 +175,53 @@ def test_damage_is_found_named_and_mended(download, prepared, tmp_path):
     with many_shards():  # the remedy of the message
         build.build("bigearthnet", download, tmp_path, workers=1)
     assert digests(root) == digests(prepared.root)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "LICENSE"])
+def test_damage_of_what_tfds_reads_is_found_and_mended(name, download, prepared, tmp_path):
+    root = copy_of(prepared, tmp_path)
+    content = bytearray((root / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (root / name).write_bytes(content)
+    with pytest.raises(ShardError, match=rf"{name}: its sha256 is not.*prepare. again"):
+        list(verify.verify(root))
+    (root / name).unlink()
+    with pytest.raises(ShardError, match=f"{name}: missing"):
+        list(verify.verify(root))
+    with many_shards():
+        build.build("bigearthnet", download, tmp_path, workers=1)
+    assert len(list(verify.verify(root))) == len(digests(root))
+
+
+def test_keys_are_listed_once_and_not_for_every_shard(download, tmp_path, monkeypatch):
+    import pickle
+
+    listed = []
+    bigearthnet = datasets.get("bigearthnet")
+    keys = bigearthnet.keys
+    monkeypatch.setattr(bigearthnet, "keys", lambda self, s: listed.append(s) or keys(self, s))
+    shards.forget()
+    with many_shards():
+        todo = [j for j in shards.jobs("bigearthnet", str(download), {}, tmp_path)
+                if j.split == "train"]  # fmt: skip
+        (tmp_path / notes.FOLDER).mkdir()
+        listed.clear()
+        for job in todo:
+            shards.write_shard(job)
+    assert len(todo) > 2
+    assert listed == ["train"]
+    assert max(len(pickle.dumps(job)) for job in todo) < 1000
+
+
+def test_a_download_that_changed_is_read_again(tmp_path):
+    source = tmp_path / "source"
+    simulate("ucmerced", source, 21)
+    first = build.build("ucmerced", source, tmp_path / "a", workers=1)
+    victim = sorted(source.rglob("*.tif"))[0]
+    victim.unlink()
+    second = build.build("ucmerced", source, tmp_path / "b", workers=1)
+    counts = [sum(e["records"] for e in made.splits.values()) for made in (first, second)]
+    assert counts == [21, 20]
 
 
 def test_unknown_splits_and_entries_are_refused(prepared):
@@ -317,5 +364,6 @@ def test_two_shards_of_equal_size_that_were_swapped_are_refused(prepared, tmp_pa
     other.rename(one)
     (root / "aside").rename(other)
     split = one.name.split("-")[1].split(".")[0]
+    source = ShardSource(root, split)
     with pytest.raises(ShardError, match=f"{one.name}: not the shard"):
-        ShardSource(root, split)
+        source.read(np.arange(len(source)))

@@ -1,0 +1,161 @@
+"""Writes shards with Apache Beam: the same function, on whatever runner Beam knows.
+
+Nothing travels back through Beam. A worker leaves the note of its shard, or the error, beside the
+shards, and this process reads them there: results then do not depend on the runner, a bad sample
+is not tried again as a lost machine is, and its message arrives unwrapped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import pathlib
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rsjax import errors, storage
+from rsjax.errors import ConfigError, RsjaxError, ShardError
+from rsjax.input import notes, shards
+
+POLL_S = 2.0  # between two looks for new notes
+_QUIET = "--default_sdk_harness_log_level=ERROR"  # of DirectRunner, whose workers tell every step
+_JAVA = ("FlinkRunner", "SparkRunner", "PortableRunner")  # take options that only they know
+
+
+def run(
+    todo: Sequence[shards.Job],
+    runner: str,
+    flags: str,
+    done: Callable[[shards.Job, dict[str, Any]], None],
+) -> None:
+    """Maps `write_shard` over the jobs with Beam; shards that can be written are.
+
+    Args:
+        todo: the shards to write.
+        runner: Beam's name of it, e.g. 'DirectRunner' or 'DataflowRunner'.
+        flags: Beam's own options, as on a command line.
+        done: called with each finished shard and its note.
+
+    Raises:
+        ConfigError: Beam is not installed, or does not know the runner or an option.
+        DatasetError, NomenclatureError, StorageError: of the first shard that failed.
+        ShardError: the pipeline broke, or left shards out.
+    """
+    options = parse(runner, flags)
+    for job in todo:
+        storage.remove(f"{job.root}/{_error(job)}")
+    root, waiting = todo[0].root, {f"{job.file}.json": job for job in todo}
+
+    def collect() -> None:
+        for name in storage.names(f"{root}/{notes.FOLDER}"):
+            if name in waiting and (note := shards.finished(waiting[name])):
+                done(waiting.pop(name), note)
+
+    broken = _watch(options, todo, collect)
+    collect()
+    failed = [found for job in waiting.values() if (found := notes.read(root, _error(job)))]
+    if failed:
+        kind = getattr(errors, failed[0]["error"], ShardError)
+        more = f"\n{len(failed)} of {len(todo)} shards failed; the first is shown"
+        raise kind(failed[0]["message"] + (more if len(failed) > 1 else ""))
+    if broken or waiting:
+        what = f": {broken}" if broken else f" and left out {', '.join(sorted(waiting)[:5])}"
+        raise ShardError(
+            f"{root}: {runner} ended with {len(waiting)} of {len(todo)} shards not written{what}. "
+            "Finished shards are kept: see Beam's own messages, and run the same command again"
+        )
+
+
+def parse(runner: str, flags: str) -> Any:
+    """Beam's options, checked.
+
+    Raises:
+        ConfigError: Beam is not installed, or does not know the runner or an option.
+    """
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # Beam warns of options and of clients that are not installed
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners import runner as runners
+    except ImportError as error:
+        raise ConfigError(
+            f"--runner={runner} needs Apache Beam ({error}): pip install 'rsjax[beam]'"
+        ) from None
+    finally:
+        root.setLevel(level)
+    said = io.StringIO()
+    try:
+        given = shlex.split(flags)
+        if runner == "DirectRunner":
+            logging.getLogger("apache_beam").setLevel(logging.ERROR)
+            given.insert(0, _QUIET)
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions([f"--runner={runner}", *given])
+            known = options.get_all_options(drop_default=True)
+            everything = options.get_all_options(drop_default=True, retain_unknown_options=True)
+            runners.create_runner(runner)
+    except SystemExit:  # argparse has told stderr what is wrong
+        raise ConfigError(f"--beam: {said.getvalue().strip().splitlines()[-1]}") from None
+    except Exception as error:
+        raise ConfigError(f"--runner={runner}: {str(error).splitlines()[0]}") from None
+    if (unknown := sorted(set(everything) - set(known))) and runner not in _JAVA:
+        raise ConfigError(f"--beam: {runner} knows no option {', '.join(unknown)}")
+    return options
+
+
+def _watch(options: Any, todo: Sequence[shards.Job], collect: Callable[[], None]) -> str:
+    """Runs the pipeline, looking for notes meanwhile; returns what broke it, or nothing."""
+    import apache_beam as beam
+
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with beam.Pipeline(options=options) as pipeline:
+                jobs = pipeline | "shards" >> beam.Create(list(todo)).with_output_types(shards.Job)
+                # Without it, runners fuse all jobs into one worker.
+                _ = jobs | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write)
+        except BaseException as error:
+            failure.append(error)
+
+    # A thread, so that a signal to stop is heard at once.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            began = time.monotonic()
+            thread.join(POLL_S)
+            collect()
+            thread.join(time.monotonic() - began - POLL_S)  # never looks longer than it waits
+    except BaseException:
+        _kill_children(os.getpid())  # DirectRunner would leave its processes behind
+        raise
+    return str(failure[0]).strip().splitlines()[-1] if failure else ""
+
+
+def _kill_children(parent: int) -> None:
+    """Kills all processes below one, youngest last; does nothing where there is no /proc."""
+    for listed in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+        for child in map(int, listed.read_text().split()):
+            _kill_children(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def write(job: shards.Job) -> None:
+    """Writes one shard on a Beam worker; what is wrong with its samples becomes a file."""
+    try:
+        shards.write_shard(job)
+    except RsjaxError as error:
+        notes.write(job.root, _error(job), {"error": type(error).__name__, "message": str(error)})
+
+
+def _error(job: shards.Job) -> str:
+    return f"{notes.FOLDER}/{job.file}.error"
