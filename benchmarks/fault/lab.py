@@ -160,6 +160,7 @@ class Lab:
         self.folder, self.rng = folder.absolute(), np.random.default_rng(seed)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.count = 0
+        self.unbroken: dict[str, Any] = {}  # once it was run
         _imports()
         import toy
 
@@ -229,7 +230,8 @@ class Lab:
             ended = self.train(workdir).wait()
             if ended.code:
                 raise RuntimeError(ended.text)
-        return self.final(workdir)
+        self.unbroken = self.unbroken or self.final(workdir)
+        return self.unbroken
 
     def download(self) -> pathlib.Path:
         """A simulated BigEarthNet download of 24 samples."""
