@@ -10,6 +10,7 @@ from typing import Any
 from fault.lab import Lab, Result, Row, broken_promises, digests, small_disk
 
 ROOM = 256 * 2**20
+NOTE = "threads of tensorstore may print `Event loop is closed` besides the message"
 
 
 def _size(folder: pathlib.Path) -> int:
@@ -22,7 +23,7 @@ def _full(
     row: Row,
     tries: int,
     need: int,
-    command: Callable[[pathlib.Path], Result],
+    command: Callable[[pathlib.Path, bool], Result],
     same: Callable[[pathlib.Path], bool],
     shares: tuple[float, float] = (0.02, 0.95),
 ) -> Row:
@@ -34,7 +35,7 @@ def _full(
                 place, int(lab.rng.uniform(0.02, 0.95) * need) // 4096 * 4096
             ) as resize:
                 folder = place / "work"
-                ended = command(folder)
+                ended = command(folder, True)
                 row.tries += 1
                 if ended.code == 0:  # it fitted after all, or went on without: must be whole
                     row.wrong += not same(folder)
@@ -43,7 +44,7 @@ def _full(
                 row.heard(ended)
                 row.lost += bool(broken_promises(folder))
                 resize(ROOM)
-                again = command(folder)
+                again = command(folder, False)
                 row.lost += again.code != 0
                 row.wrong += again.code == 0 and not same(folder)
                 if again.code:
@@ -58,9 +59,9 @@ def _full(
 def full_in_training(lab: Lab, tries: int) -> Row:
     """The workdir is on a disk of 2 to 95 % of what the run needs."""
     expected = lab.reference()
-    row = Row("disk full in training", note="a tmpfs of 2 to 95 % of the space that is needed")
+    row = Row("disk full in training", note=f"a tmpfs of 2 to 95 % of the space needed; {NOTE}")
 
-    def command(folder: pathlib.Path) -> Result:
+    def command(folder: pathlib.Path, full: bool) -> Result:
         return lab.train(folder).wait()
 
     def same(folder: pathlib.Path) -> bool:
@@ -72,9 +73,9 @@ def full_in_training(lab: Lab, tries: int) -> Row:
 def full_while_saving(lab: Lab, tries: int) -> Row:
     """The disk fills just before a chosen checkpoint."""
     expected = lab.reference()
-    row = Row("disk full when a checkpoint is saved")
+    row = Row("disk full when a checkpoint is saved", note=NOTE)
 
-    def command(folder: pathlib.Path) -> Result:
+    def command(folder: pathlib.Path, full: bool) -> Result:
         at = int(lab.rng.integers(2, 16))
 
         def before() -> Any:
@@ -83,7 +84,7 @@ def full_while_saving(lab: Lab, tries: int) -> Row:
             save = checkpoints.Checkpoints.save
 
             def filling(self: Any, step: int, *rest: Any) -> None:
-                if step == at and not (folder.parent / "filler").exists():
+                if step == at:
                     self.finish()
                     free = shutil.disk_usage(folder).free
                     (folder.parent / "filler").write_bytes(b"x" * max(free - 8192, 1))
@@ -91,15 +92,12 @@ def full_while_saving(lab: Lab, tries: int) -> Row:
 
             checkpoints.Checkpoints.save = filling
 
-        ended = lab.train(folder, before=before).wait()
-        if ended.code == 0:
-            (folder.parent / "filler").unlink(missing_ok=True)
-        return ended
+        return lab.train(folder, before=before if full else None).wait()
 
     def same(folder: pathlib.Path) -> bool:
         return lab.final(folder) == expected
 
-    need = 3 * _size(lab.folder / "unbroken")
+    need = 8 * _size(lab.folder / "unbroken")
     return _full(lab, row, max(tries // 2, 1), need, command, same, (1.0, 1.0))
 
 
@@ -108,7 +106,7 @@ def full_in_prepare(lab: Lab, tries: int) -> Row:
     source, expected = lab.download(), lab.prepared()
     row = Row("disk full in prepare", note="a tmpfs of 2 to 95 % of the space that is needed")
 
-    def command(folder: pathlib.Path) -> Result:
+    def command(folder: pathlib.Path, full: bool) -> Result:
         return lab.prepare(source, folder).wait()
 
     def same(folder: pathlib.Path) -> bool:

@@ -91,11 +91,19 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, error: Any, *_: Any) -> None:
+        failed: CheckpointError | None = None
         try:
             self.finish()
-        finally:
+        except CheckpointError as one:
+            failed = one
+        try:
             self.manager.close()
+        except Exception as other:  # Orbax says once more what was said
+            if not (failed or error):
+                raise self._failed(other) from other
+        if failed:
+            raise failed
 
     def save(
         self, step: int, state: Any, about: dict[str, Any], metrics: dict[str, float] | None = None
