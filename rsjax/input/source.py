@@ -63,7 +63,8 @@ class ShardSource:
                     "are cropped or padded, e.g. --config.data.fit_px=256"
                 )
         self.shards = [shard for name in split.split("+") for shard in self._split(name)]
-        paths = [self._checked(shard) for shard in self.shards]
+        self.paths = paths = [self._checked(shard) for shard in self.shards]
+        self.stamps = [os.stat(path).st_mtime_ns for path in paths]
         self.records = self._open(paths)
         self.ends = np.cumsum([shard["records"] for shard in self.shards])
         if len(self.records) != self.ends[-1]:
@@ -178,6 +179,7 @@ class ShardSource:
                 except Exception as one:
                     raise self._damaged(int(index), one) from error
             raise
+        self._check_unchanged(indices)
         parsed = []
         for index, record in zip(indices, raw, strict=True):
             try:
@@ -185,6 +187,26 @@ class ShardSource:
             except ValueError as error:
                 raise self._damaged(int(index), error) from None
         return parsed
+
+    def _check_unchanged(self, indices: np.ndarray) -> None:
+        """Refuses shards that were written to since they were opened.
+
+        Another shard copied over one of equal size has whole records, and the wrong ones. A shard
+        that was removed is read on: the open file stays what it was.
+        """
+        for shard in np.unique(np.searchsorted(self.ends, indices, side="right")):
+            path = self.paths[shard]
+            try:
+                stamp = os.stat(path).st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if stamp != self.stamps[shard]:
+                if manifests.digest(path) != self.shards[shard]["sha256"]:
+                    raise ShardError(
+                        f"{path}: changed while it was read. Delete it and run "
+                        "`python -m rsjax.prepare` again: it alone is rewritten"
+                    )
+                self.stamps[shard] = stamp  # touched, or written again with the same bytes
 
     def _damaged(self, index: int, error: Exception) -> ShardError:
         shard = int(np.searchsorted(self.ends, index, side="right"))
