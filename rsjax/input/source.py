@@ -79,6 +79,7 @@ class ShardSource:
         self.starts = [0, *itertools.accumulate(counts)]  # of each shard, and the end
         self.reading: dict[int, str] = {}  # thread -> shard, for who waits and asks why
         self._readers: list[ArrayRecordReader | None] = [None] * len(self.paths)
+        self._stamps: list[int] = [0] * len(self.paths)  # when each was written, once it is open
         self._opening = threading.Lock()
         self._layouts = records.Layouts()
         _allow_open_files(len(self.paths))
@@ -95,6 +96,7 @@ class ShardSource:
         with self._opening:
             if self._readers[shard] is None:
                 path, expected = self.paths[shard], self.shards[shard]["records"]
+                self._stamps[shard] = _written(path)
                 ends = self.shards[shard]["ends_sha256"]
                 remedy = "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
                 if manifests.ends_digest(path) != ends:
@@ -167,6 +169,7 @@ class ShardSource:
                         raw[name][row] = records.raw(entries, name, raw[name].shape[1])
             except (ValueError, KeyError, IndexError) as error:
                 raise self._damaged(index, error) from None
+        self._check_unchanged(indices)
         return blocks
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -217,6 +220,22 @@ class ShardSource:
         finally:
             del self.reading[thread]
 
+    def _check_unchanged(self, indices: np.ndarray) -> None:
+        """Refuses shards that were written to since they were opened.
+
+        Another shard copied over one of equal size has whole records, and the wrong ones. A shard
+        that was removed is read on: the open file stays what it was.
+        """
+        for shard in {bisect.bisect_right(self.starts, index) - 1 for index in indices.tolist()}:
+            path, stamp = self.paths[shard], _written(self.paths[shard])
+            if stamp and stamp != self._stamps[shard]:
+                if manifests.digest(path) != self.shards[shard]["sha256"]:
+                    raise ShardError(
+                        f"{path}: changed while it was read. Delete it and run "
+                        "`python -m rsjax.prepare` again: it alone is rewritten"
+                    )
+                self._stamps[shard] = stamp  # touched, or written again with the same bytes
+
     def _damaged(self, index: int, error: Exception) -> ShardError:
         shard = bisect.bisect_right(self.starts, index) - 1
         record = index - self.starts[shard]
@@ -224,6 +243,14 @@ class ShardSource:
             f"{self.paths[shard]}: record {record} is damaged ({error}). Check all with `python "
             "-m rsjax.prepare --verify`, delete the shard and prepare again: it alone is rewritten"
         )
+
+
+def _written(path: str) -> int:
+    """When a file was written, in ns; 0 if it is not there."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _class_index(entries: records.Entries, classes: int) -> int:
