@@ -11,7 +11,7 @@ from fault.lab import Lab, Row, copy, steps
 
 DIVERGE = (
     "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1000",
-    "--config.ema_decay=0.0",
+    "--config.optimizer.weight_decay=1000", "--config.ema_decay=0.0",
     "--config.optimizer.momentum=1.0", "--config.max_bad_steps=3", "--config.total_steps=80",
     "--config.data.validation_split=", "--config.schedule.warmup_steps=0",
     "--config.schedule.name=constant",
