@@ -23,7 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 from rsjax.errors import CheckpointError
 from rsjax.input.manifest import write_json
 from rsjax.input.shards import digest
-from rsjax.training import sharding
+from rsjax.training import hosts
 
 log = logging.getLogger("rsjax")
 
@@ -134,11 +134,11 @@ class Checkpoints:
         for step in sorted(self.manager.all_steps(), reverse=True):
             folder = self.directory / str(step)
             fault = check(folder) if self.writes else ""
-            if sharding.agree(bool(fault)):
+            if hosts.agree(bool(fault)):
                 log.warning("checkpoint step %d is damaged (%s); using an older one", step, fault)
                 if self.writes:
                     _move_aside(folder)
-                sharding.barrier("rsjax_checkpoint_moved")
+                hosts.barrier("checkpoint moved")
                 self.manager.reload()
                 continue
             differences = list(diff(folder, target))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsjax import bundle
@@ -25,18 +26,34 @@ Examiner = Callable[[dict[str, Any], str], Results]
 
 
 def make_examiner(
-    config: ConfigDict, made: Manifest, model: Any, task: Task, inputs: Inputs, mesh: Any
+    config: ConfigDict,
+    made: Manifest,
+    model: Any,
+    task: Task,
+    inputs: Inputs,
+    mesh: Mesh,
+    layout: Any,
 ) -> Examiner:
     """A function (state, split) -> results; it uses the moving average where the state has one.
+
+    Args:
+        config: batch size and threads of the evaluation.
+        made: the shards.
+        model: the Linen module.
+        task: labels, loss and metrics.
+        inputs: the model's input.
+        mesh: the devices.
+        layout: shardings of the parameters.
 
     Raises:
         ConfigError: the devices cannot share eval_batch_size evenly.
     """
     sharding.check_batch("eval_batch_size", config.eval_batch_size, mesh)
     same, over_data = sharding.replicated(mesh), sharding.over_data(mesh)
+    reader = sharding.reader_of(over_data, config.eval_batch_size)
     eval_step = jax.jit(
         step.make_eval_step(model, task, inputs),
-        in_shardings=(same, same, over_data),
+        in_shardings=(layout, same, over_data),
         out_shardings=same,
     )
 
@@ -46,13 +63,12 @@ def make_examiner(
             config.eval_batch_size,
             config.data.threads,
             config.data.buffer,
-            jax.process_index(),
-            jax.process_count(),
+            *reader,
         )
         return evaluate(
             eval_step,
-            state.get("ema") or state["params"],
-            state["batch_stats"],
+            sharding.put(state.get("ema") or state["params"], layout),
+            sharding.put(state["batch_stats"], same),
             pipeline.OnMesh(batches, over_data),
             task,
             data.class_counts(made, split),
@@ -98,8 +114,11 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
                 f"entry '{name}': the model takes {spec}, the shards in {made.root} have "
                 f"{made.info.images.get(name)}"
             )
-    mesh = sharding.make_mesh()
-    examine = make_examiner(config, made, trained.module, trained.task, trained.inputs, mesh)
+    mesh = sharding.make_mesh(config.mesh.model)
+    layout = sharding.lay_out_params(trained.variables["params"], mesh, config.mesh.rules)
+    examine = make_examiner(
+        config, made, trained.module, trained.task, trained.inputs, mesh, layout
+    )
     found = examine(trained.variables, config.eval.split)
     if jax.process_index() == 0:
         about = {**trained.about, "evaluated_on": source_of(made)}

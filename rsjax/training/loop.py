@@ -18,7 +18,7 @@ from rsjax.config import steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
 from rsjax.input.manifest import write_json
-from rsjax.training import data, optimizer, sharding, speed, step
+from rsjax.training import data, hosts, optimizer, sharding, speed, step
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle
 from rsjax.training.examine import make_examiner, test_best
@@ -47,7 +47,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         sharding.set_up(config)
         if jax.process_index() == 0:
             stack.enter_context(lock.exclusive(workdir))
-        mesh = sharding.make_mesh()
+        mesh = sharding.make_mesh(config.mesh.model)
         parts = config.optimizer.accumulate_steps
         sharding.check_batch("batch_size", config.batch_size, mesh, parts)
         log.info(
@@ -93,19 +93,26 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         tx = optimizer.make_optimizer(config, shapes["params"], schedule)
         init = functools.partial(step.init_state, config, model, inputs, tx)
         same, split = sharding.replicated(mesh), sharding.over_data(mesh)
-        target = sharding.abstract(jax.eval_shape(init), same)
+        state_shapes = jax.eval_shape(init)
+        params_layout = sharding.lay_out_params(state_shapes["params"], mesh, config.mesh.rules)
+        layout = sharding.lay_out_state(state_shapes, tx, params_layout, mesh)
         about = describe(config, made, inputs, task)
         size = sum(math.prod(p.shape) for p in jax.tree.leaves(shapes["params"]))
-        log.info("%s: %d parameters", config.model.name, size)
+        log.info(
+            "%s: %d parameters; the state takes %.0f MB on each device",
+            config.model.name,
+            size,
+            sharding.bytes_on_device(state_shapes, layout) / 1e6,
+        )
 
         # -- Steps ---------------------------------------------------------------------------
         train_step = jax.jit(
             step.make_train_step(config, model, task, inputs, tx, schedule),
-            in_shardings=(same, split),
-            out_shardings=(same, same),
+            in_shardings=(layout, split),
+            out_shardings=(layout, same),
             donate_argnums=0,
         )
-        examine = make_examiner(config, made, model, task, inputs, mesh)
+        examine = make_examiner(config, made, model, task, inputs, mesh, params_layout)
 
         # -- Resume, or start ----------------------------------------------------------------
         # The newest sound checkpoint of the workdir, else step 0 of the seed.
@@ -115,17 +122,17 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             )
         )
         fingerprint = data.fingerprint(config, made, inputs)
-        restored = checkpoints.restore(target)
+        restored = checkpoints.restore(sharding.abstract(state_shapes, layout))
         if restored:
             state, saved = restored
             position = data.resume_position(config, saved["data"], fingerprint)
             best, since_best = saved["best"], saved["since_best"]
-            if best is not None and not sharding.agree(bundle.is_sound(workdir / "bundle")):
+            if best is not None and not hosts.agree(bundle.is_sound(workdir / "bundle")):
                 log.warning("the bundle of the best step is gone; the next evaluation writes one")
                 best = None
             log.info("resumed from step %d", int(state["step"]))
         else:
-            state, position = sharding.run_once(init, same), 0
+            state, position = sharding.run_once(init, layout), 0
             best, since_best = None, 0
         first = int(state["step"])
         if jax.process_index() == 0:
@@ -141,8 +148,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 max(total_steps - first, 0),
                 config.data.threads,
                 config.data.buffer,
-                jax.process_index(),
-                jax.process_count(),
+                *sharding.reader_of(split, config.batch_size),
             ),
             split,
         )
@@ -244,7 +250,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 log.warning("asked to stop: saved step %d; the same command resumes", now)
                 return {}
         checkpoints.finish()
-        if not config.data.validation_split or not sharding.agree((workdir / "bundle").exists()):
+        if not config.data.validation_split or not hosts.agree((workdir / "bundle").exists()):
             save_bundle(workdir, state, inputs, made, about, now, {})
 
         # -- Test and report -----------------------------------------------------------------
