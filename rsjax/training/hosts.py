@@ -231,16 +231,17 @@ def ending_together() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
-        if not isinstance(error, RsjaxError):
+        if isinstance(error, RsjaxError):
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        else:
             traceback.print_exc()
         from jax._src import distributed
 
         state = distributed.global_state
-        what = f"{type(error).__name__}: {error}" if isinstance(error, RsjaxError) else "the above"
         _end(
-            f"process {state.process_id} of {state.num_processes} ends because of {what}\n"
-            f"The others end within {HEARTBEAT_S + 10} s. If one ended first, its own output says "
-            "why. The same command on all hosts resumes from the newest checkpoint"
+            f"process {state.process_id} of {state.num_processes} has ended, the others end within "
+            f"{HEARTBEAT_S + 10} s. If one ended before it, the output of that one says why. The "
+            "same command on all hosts resumes from the newest checkpoint"
         )
     else:
         barrier("end")  # the first process may still have written the report

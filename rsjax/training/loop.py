@@ -99,7 +99,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         about = describe(config, made, inputs, task)
         size = sum(math.prod(p.shape) for p in jax.tree.leaves(shapes["params"]))
         log.info(
-            "%s: %d parameters; the state takes %.0f MB on each device",
+            "%s: %d parameters; the state takes %.1f MB on each device",
             config.model.name,
             size,
             sharding.bytes_on_device(state_shapes, layout) / 1e6,
