@@ -50,8 +50,7 @@ def main(argv: Sequence[str]) -> None:
     run = {"train": loop.train_and_evaluate, "eval": examine.evaluate_checkpoint}[config.mode]
     given = {name: flags.FLAGS[name].value for name in hosts.NAMES}
     place = hosts.find_place(given, os.environ, DISTRIBUTED.value)
-    with hosts.ending_together():
-        index = hosts.join(place, JOIN_TIMEOUT.value) if place else 0
+    with hosts.joined(place, JOIN_TIMEOUT.value) as index:
         doors.log_to_stderr(index)
         scalars = run(config, workdir)
     if index == 0:

@@ -17,9 +17,10 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -30,6 +31,7 @@ log = logging.getLogger("rsjax")
 HEARTBEAT_S = 20  # a peer that is silent for so long is dead, and the run ends; JAX's own: 100
 WAIT_S = 24 * 3600  # at a barrier: the first process may prepare a whole dataset meanwhile
 CLUSTERS = "a Cloud TPU slice, Slurm, Open MPI, or a GKE/Kubernetes job (needs jax[k8s])"
+ENDED = "rsjax/ended"  # key: who ended, and why; empty: all did, in peace
 NAMES = ("coordinator_address", "num_processes", "process_id")
 _numbers = itertools.count()  # a barrier and a key serve only once
 
@@ -221,33 +223,68 @@ def agree(value: bool) -> bool:
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
-    """Where one of many processes fails, it ends at once, and the others follow.
+def joined(place: Place | None, timeout_s: int) -> Iterator[int]:
+    """A `with` block in which this process is one of many, with its number; alone if no place.
 
-    An ordinary exit would wait for the others, which wait for this one.
+    Where one of them fails, it says so to the others and ends at once, and they end as well: an
+    ordinary exit would wait for the others, which wait for this one.
+
+    Raises:
+        ConfigError: as `join`.
     """
+    if place is None:
+        yield 0
+        return
     try:
-        yield
+        index = join(place, timeout_s)
+        follower = threading.Thread(target=_follow, daemon=True)
+        follower.start()
+        yield index
+        barrier("end")  # the first process may still have written the report
+        if index == 0:
+            _client().key_value_set(ENDED, "")
+        follower.join()
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
         if isinstance(error, RsjaxError):
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            why = f"{type(error).__name__}: {error}"
+            print(why, file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
-        from jax._src import distributed
-
-        state = distributed.global_state
-        _end(
-            f"process {state.process_id} of {state.num_processes} has ended, the others end within "
-            f"{HEARTBEAT_S + 10} s. If one ended before it, the output of that one says why. The "
-            "same command on all hosts resumes from the newest checkpoint"
-        )
-    else:
-        barrier("end")  # the first process may still have written the report
+            why = f"{type(error).__name__}, see its output"
+        _tell(why)
 
 
-def _end(message: str) -> None:
+def _tell(why: str) -> NoReturn:
+    """Says to the other processes that this one ends, and ends it."""
+    who = _who()
+    with contextlib.suppress(Exception):  # another process came first, or the first is gone
+        _client().key_value_set(ENDED, f"{who}: {why}")
+    if who.startswith("process 0 "):
+        time.sleep(2)  # the others hear it from here
+    _end(f"{who} ends; the same command on all hosts resumes from the newest checkpoint")
+
+
+def _follow() -> None:
+    """Ends this process when another one says that it ends."""
+    who = _who()
+    try:
+        told = _client().blocking_key_value_get(ENDED, WAIT_S * 1000)
+    except Exception:  # the first process is gone: JAX ends this one
+        return
+    if told and not told.startswith(f"{who}:"):
+        _end(f"{who} ends because another did. {told}")
+
+
+def _who() -> str:
+    from jax._src import distributed
+
+    state = distributed.global_state
+    return f"process {state.process_id} of {state.num_processes}"
+
+
+def _end(message: str) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)

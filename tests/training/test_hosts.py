@@ -23,11 +23,10 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent
 STEPS, BATCH, TRAIN = 200, 16, 96
 CHANGES = {
     # Few activations: one that rounding pushes over the kink of a ReLU moves the run by 1e-4.
-    "model.fields": {**toy.TINY, "dropout_rate": 0.2, "drop_path_rate": 0.2},
+    "model.fields": {**toy.TINY, "stage_sizes": (1,), "dropout_rate": 0.2},
     "ema_decay": 0.9,
     "augment.d4": True,
     "augment.noise_std": 0.1,
-    "augment.cutmix_alpha": 1.0,
     "total_steps": STEPS,
     "eval_every_steps": 100,
     "checkpoint_every_steps": 50,
@@ -52,7 +51,7 @@ def env(devices):
 class Run:
     """Processes, with four devices in all, that train as a user starts them, and their outputs."""
 
-    def __init__(self, data_dir, folder, name, processes, pause_s=0.0, **changes):
+    def __init__(self, data_dir, folder, name, processes, pause_s=0.0, only_second=(), **changes):
         self.workdir, self.notes = folder / "run", folder / name
         self.notes.mkdir(parents=True)
         config = self.notes / "config.py"
@@ -72,10 +71,12 @@ class Run:
         self.running = []
         for index, log in enumerate(self.logs):
             own = {**env(4 // processes), "JAX_PROCESS_ID": str(index)} if processes > 1 else env(4)
+            more = [f"--config.{k}={v}" for k, v in dict(only_second).items() if index]
             with log.open("w") as file:
                 self.running.append(
-                    subprocess.Popen(command, stdout=file, stderr=file, cwd=TESTS.parent, env=own)
-                )
+                    subprocess.Popen([*command, *more], stdout=file, stderr=file, env=own,
+                                     cwd=TESTS.parent)
+                )  # fmt: skip
 
     def signal_at(self, step, index, number):
         """Sends a signal to one of the processes when the figures of a step are written."""
@@ -259,6 +260,15 @@ def test_what_cannot_be_joined_is_one_message(tmp_path, data_dir):
         assert message in told
         assert "Traceback" not in told
         assert "stack trace" not in told
+
+
+def test_an_error_of_one_process_ends_all_and_is_told_by_all(data_dir, tmp_path):
+    run = Run(data_dir, tmp_path, "a", 2, only_second={"data.data_dir": "/nowhere"})
+    assert run.codes() == [1, 1], run.output()
+    for log in run.logs:
+        assert "no prepared shards of 'bigearthnet' in /nowhere" in log.read_text()
+        assert "Traceback" not in log.read_text()
+    assert "process 0 of 2 ends because another did. process 1 of 2:" in run.logs[0].read_text()
 
 
 def place(detect=False, **given):
