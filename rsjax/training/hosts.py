@@ -106,10 +106,8 @@ def join(place: Place, timeout_s: int) -> int:
     whole = None not in (address, count, index)
     if whole and index == 0:
         _check_port(address)
-    if whole:
-        log.info(
-            "process %d of %d: joining at %s, for at most %d s", index, count, address, timeout_s
-        )
+    who = f"process {index} of {count}: joining at {address}" if whole else "looking for a cluster"
+    log.info("%s, for at most %d s", who, timeout_s)
     watchdog = threading.Timer(timeout_s, _give_up, (place, timeout_s))
     watchdog.daemon = True
     watchdog.start()
