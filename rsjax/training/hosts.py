@@ -1,9 +1,9 @@
 """Many processes as one run: joining them, waiting for each other, ending together.
 
-Waiting and agreeing go through JAX's coordination service rather than the devices: a collective
-of the devices gives up after a minute on some of them, and the others may wait for an hour until
-the first process has prepared the data. The client of that service has no public name in JAX; it
-is used in this file only.
+Waiting and agreeing go through JAX's coordination service rather than the devices: on CPUs a first
+collective of the devices gives up after a minute, and the others may wait for an hour until the
+first process has prepared the data. The client of that service has no public name in JAX; it is
+used in this file only.
 """
 
 from __future__ import annotations

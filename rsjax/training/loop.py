@@ -190,6 +190,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         for batch in batches if not is_over() else ():
             if compiled is None:  # ahead of time, to say how much memory a step takes
                 compiled = speed.compile_ahead(train_step, state, batch)
+                hosts.barrier("compiled")  # the devices would not wait for a slower host
                 meter.restart(now)
             speed.profile(workdir, now, config.profile_start_step, config.profile_steps, state)
             previous, previous_index = measured, index
