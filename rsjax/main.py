@@ -45,11 +45,11 @@ def main(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / default).absolute()
     doors.log_to_stderr()
 
-    from rsjax.training import examine, hosts, loop
+    from rsjax.training import examine, hosts, join, loop
 
     run = {"train": loop.train_and_evaluate, "eval": examine.evaluate_checkpoint}[config.mode]
-    given = {name: flags.FLAGS[name].value for name in hosts.NAMES}
-    place = hosts.find_place(given, os.environ, DISTRIBUTED.value)
+    given = {name: flags.FLAGS[name].value for name in join.NAMES}
+    place = join.find_place(given, os.environ, DISTRIBUTED.value)
     with hosts.joined(place, JOIN_TIMEOUT.value) as index:
         doors.log_to_stderr(index)
         scalars = run(config, workdir)

@@ -17,7 +17,7 @@ from rsjax.input import pipeline
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
 from rsjax.tasks import Task
-from rsjax.training import data, report, sharding, step
+from rsjax.training import data, layout, report, sharding, step
 from rsjax.training.describe import source_of
 from rsjax.training.evaluate import Results, evaluate
 
@@ -32,7 +32,7 @@ def make_examiner(
     task: Task,
     inputs: Inputs,
     mesh: Mesh,
-    layout: Any,
+    placed: Any,
 ) -> Examiner:
     """A function (state, split) -> results; it uses the moving average where the state has one.
 
@@ -43,7 +43,7 @@ def make_examiner(
         task: labels, loss and metrics.
         inputs: the model's input.
         mesh: the devices.
-        layout: shardings of the parameters.
+        placed: shardings of the parameters.
 
     Raises:
         ConfigError: the devices cannot share eval_batch_size evenly.
@@ -53,7 +53,7 @@ def make_examiner(
     reader = sharding.reader_of(over_data, config.eval_batch_size)
     eval_step = jax.jit(
         step.make_eval_step(model, task, inputs),
-        in_shardings=(layout, same, over_data),
+        in_shardings=(placed, same, over_data),
         out_shardings=same,
     )
 
@@ -67,8 +67,8 @@ def make_examiner(
         )
         return evaluate(
             eval_step,
-            sharding.put(state.get("ema") or state["params"], layout),
-            sharding.put(state["batch_stats"], same),
+            layout.put(state.get("ema") or state["params"], placed),
+            layout.put(state["batch_stats"], same),
             pipeline.OnMesh(batches, over_data),
             task,
             data.class_counts(made, split),
@@ -115,9 +115,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
                 f"{made.info.images.get(name)}"
             )
     mesh = sharding.make_mesh(config.mesh.model)
-    layout = sharding.lay_out_params(trained.variables["params"], mesh, config.mesh.rules)
+    placed = layout.lay_out_params(trained.variables["params"], mesh, config.mesh.rules)
     examine = make_examiner(
-        config, made, trained.module, trained.task, trained.inputs, mesh, layout
+        config, made, trained.module, trained.task, trained.inputs, mesh, placed
     )
     found = examine(trained.variables, config.eval.split)
     if jax.process_index() == 0:

@@ -18,7 +18,7 @@ from rsjax.config import steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
 from rsjax.input.manifest import write_json
-from rsjax.training import data, hosts, optimizer, sharding, speed, step
+from rsjax.training import data, hosts, layout, optimizer, sharding, speed, step
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle
 from rsjax.training.examine import make_examiner, test_best
@@ -94,25 +94,25 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         init = functools.partial(step.init_state, config, model, inputs, tx)
         same, split = sharding.replicated(mesh), sharding.over_data(mesh)
         state_shapes = jax.eval_shape(init)
-        params_layout = sharding.lay_out_params(state_shapes["params"], mesh, config.mesh.rules)
-        layout = sharding.lay_out_state(state_shapes, tx, params_layout, mesh)
+        placed_params = layout.lay_out_params(state_shapes["params"], mesh, config.mesh.rules)
+        placed = layout.lay_out_state(state_shapes, tx, placed_params, mesh)
         about = describe(config, made, inputs, task)
         size = sum(math.prod(p.shape) for p in jax.tree.leaves(shapes["params"]))
         log.info(
             "%s: %d parameters; the state takes %.1f MB on each device",
             config.model.name,
             size,
-            sharding.bytes_on_device(state_shapes, layout) / 1e6,
+            layout.bytes_on_device(state_shapes, placed) / 1e6,
         )
 
         # -- Steps ---------------------------------------------------------------------------
         train_step = jax.jit(
             step.make_train_step(config, model, task, inputs, tx, schedule),
-            in_shardings=(layout, split),
-            out_shardings=(layout, same),
+            in_shardings=(placed, split),
+            out_shardings=(placed, same),
             donate_argnums=0,
         )
-        examine = make_examiner(config, made, model, task, inputs, mesh, params_layout)
+        examine = make_examiner(config, made, model, task, inputs, mesh, placed_params)
 
         # -- Resume, or start ----------------------------------------------------------------
         # The newest sound checkpoint of the workdir, else step 0 of the seed.
@@ -122,7 +122,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             )
         )
         fingerprint = data.fingerprint(config, made, inputs)
-        restored = checkpoints.restore(sharding.abstract(state_shapes, layout))
+        restored = checkpoints.restore(layout.abstract(state_shapes, placed))
         if restored:
             state, saved = restored
             position = data.resume_position(config, saved["data"], fingerprint)
@@ -132,7 +132,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 best = None
             log.info("resumed from step %d", int(state["step"]))
         else:
-            state, position = sharding.run_once(init, layout), 0
+            state, position = sharding.run_once(init, placed), 0
             best, since_best = None, 0
         first = int(state["step"])
         if jax.process_index() == 0:

@@ -16,7 +16,7 @@ import toy
 from test_loop import leaves
 
 from rsjax.errors import ConfigError
-from rsjax.training import hosts
+from rsjax.training import hosts, join
 from rsjax.training.logging import read
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
@@ -57,7 +57,7 @@ class Run:
         config = self.notes / "config.py"
         config.write_text(
             f"import pathlib, sys\nsys.path.insert(0, {str(TESTS)!r})\nimport consumed, toy\n"
-            "from rsjax.training import sharding\nsharding.SMALL = 100  # as the model is\n"
+            "from rsjax.training import layout\nlayout.SMALL = 100  # as the model is\n"
             f"consumed.install(pathlib.Path({str(self.notes)!r}), {pause_s})\n"
             f"def get_config():\n    return toy.config({str(data_dir)!r}, "
             f"**{ {**CHANGES, **changes}!r})\n"
@@ -246,7 +246,6 @@ def test_what_cannot_be_joined_is_one_message(tmp_path, data_dir):
         f"--coordinator_address=localhost:{other} {two} --process_id=0 --join_timeout_s=1":
             "not all of the processes 1 to 1 have joined process 0",
         "--distributed": "no cluster that JAX can join",
-        "--process_id=1": "give also --coordinator_address (or JAX_COORDINATOR_ADDRESS)",
     }  # fmt: skip
     command = [sys.executable, "-m", "rsjax.main", f"--config={config}", f"--workdir={tmp_path}/w"]
     running = [
@@ -272,17 +271,17 @@ def test_an_error_of_one_process_ends_all_and_is_told_by_all(data_dir, tmp_path)
 
 
 def place(detect=False, **given):
-    flags = {name: given.get(name) for name in hosts.NAMES}
-    return hosts.find_place(flags, given.get("environment", {}), detect)
+    flags = {name: given.get(name) for name in join.NAMES}
+    return join.find_place(flags, given.get("environment", {}), detect)
 
 
 def test_a_place_is_given_by_flags_or_the_environment_flags_first():
     assert place() is None
     variables = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-    assert place(environment=variables) == hosts.Place("a:1", 4, 3)
-    assert place(environment=variables, process_id=0) == hosts.Place("a:1", 4, 0)
-    assert place(detect=True) == hosts.Place(None, None, None)
-    assert place(detect=True, num_processes=2) == hosts.Place(None, 2, None)
+    assert place(environment=variables) == join.Place("a:1", 4, 3)
+    assert place(environment=variables, process_id=0) == join.Place("a:1", 4, 0)
+    assert place(detect=True) == join.Place(None, None, None)
+    assert place(detect=True, num_processes=2) == join.Place(None, 2, None)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +305,7 @@ def test_a_taken_port_is_named():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot listen on port {port}"):
-            hosts.join(hosts.Place(f"localhost:{port}", 2, 0), 1)
+            join.join(join.Place(f"localhost:{port}", 2, 0), 1)
 
 
 def test_one_process_waits_for_nobody():

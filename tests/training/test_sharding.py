@@ -13,7 +13,7 @@ from rsjax import models
 from rsjax.errors import ConfigError
 from rsjax.input import manifest as manifests
 from rsjax.input.preprocess import make_inputs
-from rsjax.training import optimizer, sharding, step
+from rsjax.training import layout, optimizer, sharding, step
 
 PARAMS = {
     "conv": {"kernel": np.zeros((3, 3, 16, 32), np.float32), "bias": np.zeros(32, np.float32)},
@@ -23,7 +23,7 @@ PARAMS = {
 
 
 def specs(mesh, *rules):
-    placed = sharding.lay_out_params(PARAMS, mesh, rules)
+    placed = layout.lay_out_params(PARAMS, mesh, rules)
     return {f"{a}/{b}": s.spec for a, part in placed.items() for b, s in part.items()}
 
 
@@ -64,7 +64,7 @@ def test_without_rules_everything_is_everywhere():
 )
 def test_rules_that_do_nothing_are_refused(rules, message):
     with pytest.raises(ConfigError, match=message):
-        sharding.lay_out_params(PARAMS, sharding.make_mesh(), rules)
+        layout.lay_out_params(PARAMS, sharding.make_mesh(), rules)
 
 
 def test_devices_that_do_not_fit_are_refused():
@@ -85,7 +85,7 @@ def test_the_config_names_every_wrong_rule(tmp_path):
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
 def test_moments_and_averages_lie_as_their_parameter(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(sharding, "SMALL", 100)
+    monkeypatch.setattr(layout, "SMALL", 100)
     changes = {
         "optimizer.name": name,
         "optimizer.weight_decay": 0.1,
@@ -101,37 +101,37 @@ def test_moments_and_averages_lie_as_their_parameter(tmp_path, name, monkeypatch
     tx = optimizer.make_optimizer(config, params["params"], optax.constant_schedule(0.1))
     shapes = jax.eval_shape(functools.partial(step.init_state, config, model, inputs, tx))
     mesh = sharding.make_mesh()
-    placed = sharding.lay_out_params(shapes["params"], mesh, [("kernel", "fsdp")])
-    layout = sharding.lay_out_state(shapes, tx, placed, mesh)
+    placed = layout.lay_out_params(shapes["params"], mesh, [("kernel", "fsdp")])
+    lies = layout.lay_out_state(shapes, tx, placed, mesh)
 
-    assert jax.tree.structure(layout) == jax.tree.structure(shapes)
+    assert jax.tree.structure(lies) == jax.tree.structure(shapes)
     split = sum(bool(s.spec) for s in jax.tree.leaves(placed))
     assert split > 3
     structure = jax.tree.structure(placed)
     alike = [
         tree
-        for tree in jax.tree.leaves(layout, is_leaf=lambda t: jax.tree.structure(t) == structure)
+        for tree in jax.tree.leaves(lies, is_leaf=lambda t: jax.tree.structure(t) == structure)
         if jax.tree.structure(tree) == structure
     ]
     moments = {"adamw": 2, "lamb": 2, "sgd": 1}[name]
     assert alike == [placed] * (2 + moments)  # the parameters, their average, their moments
-    assert sum(bool(s.spec) for s in jax.tree.leaves(layout)) == split * (2 + moments)
+    assert sum(bool(s.spec) for s in jax.tree.leaves(lies)) == split * (2 + moments)
     whole = sum(np.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
-    assert sharding.bytes_on_device(shapes, layout) < 0.6 * whole
+    assert layout.bytes_on_device(shapes, lies) < 0.6 * whole
 
 
 def test_arrays_come_back_from_the_mesh_as_they_were_put():
     mesh = sharding.make_mesh(2)
-    layout = sharding.lay_out_params(PARAMS, mesh, [("conv", "model"), ("head/kernel", "fsdp")])
+    lies = layout.lay_out_params(PARAMS, mesh, [("conv", "model"), ("head/kernel", "fsdp")])
     tree = jax.tree.map(lambda x: np.random.default_rng(0).normal(size=x.shape), PARAMS)
     tree = jax.tree.map(lambda x: x.astype(np.float32), tree)
-    placed = sharding.put(tree, layout)
-    assert jax.tree.map(lambda x: x.sharding, placed) == layout
+    placed = layout.put(tree, lies)
+    assert jax.tree.map(lambda x: x.sharding, placed) == lies
     assert placed["head"]["kernel"].addressable_shards[0].data.shape == (2048, 19)
-    back = sharding.to_host(placed, mesh)
+    back = layout.to_host(placed, mesh)
     jax.tree.map(np.testing.assert_array_equal, back, tree)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(back))
-    again = sharding.put(placed, sharding.replicated(mesh))  # what is placed stays
+    again = layout.put(placed, sharding.replicated(mesh))  # what is placed stays
     assert again["head"]["kernel"] is placed["head"]["kernel"]
 
 
