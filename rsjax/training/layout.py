@@ -82,7 +82,7 @@ def lay_out_state(
     def follow(array: Any, parameter: Any, sharding: NamedSharding) -> NamedSharding:
         return sharding if array.shape == parameter.shape else same
 
-    opt_state = optax.tree.map_params(
+    opt_state = optax.tree_utils.tree_map_params(
         tx,
         follow,
         shapes["opt_state"],
@@ -132,7 +132,9 @@ def put(tree: Any, layout: Any) -> Any:
             return x
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
-    return jax.tree.map(one, tree, jax.tree.broadcast(layout, tree))
+    if isinstance(layout, NamedSharding):
+        return jax.tree.map(lambda x: one(x, layout), tree)
+    return jax.tree.map(one, tree, layout)
 
 
 def to_host(tree: Any, mesh: Mesh) -> Any:

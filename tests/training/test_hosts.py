@@ -1,4 +1,3 @@
-import concurrent.futures
 import json
 import os
 import pathlib
@@ -15,8 +14,7 @@ import pytest
 import toy
 from test_loop import leaves
 
-from rsjax.errors import ConfigError
-from rsjax.training import hosts, join
+from rsjax.training import hosts
 from rsjax.training.logging import read
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
@@ -131,25 +129,7 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def doomed(data_dir, tmp_path_factory):
-    """A run whose second process was killed, and the seconds until the first ends, to come.
-
-    It is the first of the runs, so that the others run while it waits.
-    """
-    run = Run(data_dir, tmp_path_factory.mktemp("doomed"), "a", 2, 0.05)
-    run.signal_at(3, 1, signal.SIGKILL)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-
-        def ended():
-            start = time.monotonic()
-            run.codes()
-            return time.monotonic() - start
-
-        yield run, pool.submit(ended)
-
-
-@pytest.fixture(scope="module")
-def one(doomed, data_dir, tmp_path_factory):
+def one(data_dir, tmp_path_factory):
     """The run of one process."""
     run = Run(data_dir, tmp_path_factory.mktemp("one"), "a", 1)
     assert run.codes() == [0], run.output()
@@ -184,15 +164,21 @@ def test_two_processes_equal_one_over_200_steps(data_dir, one, tmp_path):
     assert (two.workdir / "report.html").is_file()
 
 
-@pytest.mark.parametrize("leg", [0, 2])
-def test_sigterm_to_either_process_saves_one_step_on_both(chain, leg):
-    run, codes, newest = chain[leg]
-    assert codes == [0, 0], run.output()
-    for log in run.logs:
-        assert f"asked to stop: saved step {newest};" in log.read_text()
+def test_one_run_handed_from_two_processes_to_one_and_back(chain, one):
+    sigterm_to_either_process_saves_one_step_on_both(chain)
+    the_end_is_that_of_the_unbroken_run(chain, one)
+    every_sample_is_seen_once_an_epoch(chain, one)
+    a_process_reads_the_rows_of_its_place_in_the_mesh(chain)
 
 
-def test_a_run_that_changes_its_processes_and_its_layout_is_the_same_run(chain, one):
+def sigterm_to_either_process_saves_one_step_on_both(chain):
+    for run, codes, newest in (chain[0], chain[2]):
+        assert codes == [0, 0], run.output()
+        for log in run.logs:
+            assert f"asked to stop: saved step {newest};" in log.read_text()
+
+
+def the_end_is_that_of_the_unbroken_run(chain, one):
     stops = [newest for _, _, newest in chain]
     assert stops == sorted(set(stops))
     assert stops[-1] == STEPS
@@ -200,7 +186,7 @@ def test_a_run_that_changes_its_processes_and_its_layout_is_the_same_run(chain, 
     assert_same_end(one, chain[-1][0])
 
 
-def test_every_sample_is_seen_once_an_epoch_whoever_reads(chain, one):
+def every_sample_is_seen_once_an_epoch(chain, one):
     seen = {}
     for run, _, _ in chain:
         steps = consumed.read(run.notes)
@@ -216,7 +202,7 @@ def test_every_sample_is_seen_once_an_epoch_whoever_reads(chain, one):
     assert len(set(order[whole:])) == len(order) - whole
 
 
-def test_a_process_reads_the_rows_that_its_place_in_the_mesh_asks_for(chain):
+def a_process_reads_the_rows_of_its_place_in_the_mesh(chain):
     def rows(leg, process):
         notes = chain[leg][0].notes / f"process-{process}.jsonl"
         return sorted(map(int, json.loads(notes.read_text().splitlines()[0])["rows"]))
@@ -225,40 +211,14 @@ def test_a_process_reads_the_rows_that_its_place_in_the_mesh_asks_for(chain):
     assert [rows(2, 0), rows(2, 1)] == [list(range(16))] * 2  # all devices along 'model'
 
 
-def test_a_killed_peer_ends_the_others_within_30_seconds(doomed):
-    run, seconds = doomed
-    assert seconds.result() < 30
-    assert run.running[1].returncode == -signal.SIGKILL
-    assert run.running[0].returncode != 0
+def test_a_killed_peer_ends_the_others_within_30_seconds(data_dir, tmp_path):
+    run = Run(data_dir, tmp_path, "a", 2, 0.05).signal_at(3, 1, signal.SIGKILL)
+    start = time.monotonic()
+    codes = run.codes()
+    assert time.monotonic() - start < 30
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] not in (0, -signal.SIGKILL), run.output()
     assert "another task died" in run.logs[0].read_text()
-
-
-def test_what_cannot_be_joined_is_one_message(tmp_path, data_dir):
-    config = tmp_path / "config.py"
-    config.write_text(
-        f"import sys\nsys.path.insert(0, {str(TESTS)!r})\nimport toy\n"
-        f"def get_config():\n    return toy.config({str(data_dir)!r})\n"
-    )
-    port, other, two = free_port(), free_port(), "--num_processes=2"
-    cases = {
-        f"--coordinator_address=localhost:{port} {two} --process_id=1 --join_timeout_s=1":
-            f"waited for 1 s: no answer from the coordinator localhost:{port}",
-        f"--coordinator_address=localhost:{other} {two} --process_id=0 --join_timeout_s=1":
-            "not all of the processes 1 to 1 have joined process 0",
-        "--distributed": "no cluster that JAX can join",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "rsjax.main", f"--config={config}", f"--workdir={tmp_path}/w"]
-    running = [
-        subprocess.Popen([*command, *flags.split()], stderr=subprocess.PIPE, text=True, env=env(1),
-                         cwd=TESTS.parent)
-        for flags in cases
-    ]  # fmt: skip
-    for process, (flags, message) in zip(running, cases.items(), strict=True):
-        _, told = process.communicate(timeout=120)
-        assert process.returncode == 1, (flags, told)
-        assert message in told
-        assert "Traceback" not in told
-        assert "stack trace" not in told
 
 
 def test_an_error_of_one_process_ends_all_and_is_told_by_all(data_dir, tmp_path):
@@ -268,44 +228,6 @@ def test_an_error_of_one_process_ends_all_and_is_told_by_all(data_dir, tmp_path)
         assert "no prepared shards of 'bigearthnet' in /nowhere" in log.read_text()
         assert "Traceback" not in log.read_text()
     assert "process 0 of 2 ends because another did. process 1 of 2:" in run.logs[0].read_text()
-
-
-def place(detect=False, **given):
-    flags = {name: given.get(name) for name in join.NAMES}
-    return join.find_place(flags, given.get("environment", {}), detect)
-
-
-def test_a_place_is_given_by_flags_or_the_environment_flags_first():
-    assert place() is None
-    variables = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-    assert place(environment=variables) == join.Place("a:1", 4, 3)
-    assert place(environment=variables, process_id=0) == join.Place("a:1", 4, 0)
-    assert place(detect=True) == join.Place(None, None, None)
-    assert place(detect=True, num_processes=2) == join.Place(None, 2, None)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"num_processes": 2, "process_id": 0}, "--coordinator_address .or JAX_COORD"),
-        ({"coordinator_address": "a:1", "num_processes": 2, "process_id": 2}, r"lie in .0, 1."),
-        ({"coordinator_address": "a", "num_processes": 2, "process_id": 0}, "host:port"),
-        ({"coordinator_address": "a:99999", "num_processes": 2, "process_id": 0}, "host:port"),
-        ({"environment": {"JAX_PROCESS_ID": "one"}}, "JAX_PROCESS_ID=one: must be a whole"),
-    ],
-)
-def test_a_place_that_cannot_be_is_refused(given, message):
-    with pytest.raises(ConfigError, match=message):
-        place(**given)
-
-
-def test_a_taken_port_is_named():
-    with socket.socket() as taken:
-        taken.bind(("", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"cannot listen on port {port}"):
-            join.join(join.Place(f"localhost:{port}", 2, 0), 1)
 
 
 def test_one_process_waits_for_nobody():
