@@ -42,6 +42,7 @@ def base() -> ConfigDict:
     d.statistics = "computed"  # computed (on the train split) | published
     d.threads = 2  # reading threads of each process
     d.buffer = 4  # batches read ahead
+    d.stall_s = 600.0  # seconds without a batch after which the run ends and says what it reads
 
     c.task = t = ConfigDict()
     t.name = "multilabel"  # name in rsjax.tasks
@@ -58,6 +59,10 @@ def base() -> ConfigDict:
     c.eval_batch_size = 256  # the same in evaluation
     c.total_steps = 0  # length of the run: steps ...
     c.total_epochs = 0.0  # ... or epochs
+
+    c.mesh = ConfigDict()  # how the devices share the work; may change when a run resumes
+    c.mesh.model = 1  # devices along 'model'; the others, along 'data', share the batch
+    c.mesh.rules = ()  # ((regex, how), ...): replicate | fsdp | model, by parameter name
 
     c.optimizer = o = ConfigDict()
     o.name = "adamw"  # adamw | sgd | lamb
@@ -125,6 +130,7 @@ CHOICES = {
     "schedule.name": ("cosine", "linear", "constant"),
     "resume_data": ("refuse", "restart"),
 }
+MESH_RULES = ("replicate", "fsdp", "model")
 RANGES = {
     "seed": (0, 2**31 - 1),
     "data.simulate_samples": (0, 10**7),
@@ -132,12 +138,14 @@ RANGES = {
     "data.fit_px": (0, 10**5),
     "data.threads": (0, 256),
     "data.buffer": (1, 10**4),
+    "data.stall_s": (1.0, 1e6),
     "task.label_smoothing": (0.0, 0.99),
     "task.threshold": (0.0, 1.0),
     "batch_size": (1, 10**7),
     "eval_batch_size": (1, 10**7),
     "total_steps": (0, 10**9),
     "total_epochs": (0.0, 1e6),
+    "mesh.model": (1, 10**6),
     "optimizer.learning_rate": (0.0, 1e3),
     "optimizer.weight_decay": (0.0, 1e3),
     "optimizer.momentum": (0.0, 1.0),
@@ -216,6 +224,9 @@ def validate(config: ConfigDict) -> None:
     for entry in config.optimizer.factors:
         if len(entry) != 2 or not isinstance(entry[0], str) or entry[1] < 0:
             problems.append(f"optimizer.factors: {entry!r} is not (regex, factor >= 0)")
+    for entry in config.mesh.rules:
+        if len(entry) != 2 or not isinstance(entry[0], str) or entry[1] not in MESH_RULES:
+            problems.append(f"mesh.rules: {entry!r} is not (regex, {' | '.join(MESH_RULES)})")
     if config.early_stop_evals and not config.data.validation_split:
         problems.append("early_stop_evals needs data.validation_split")
     if config.wandb_project and importlib.util.find_spec("wandb") is None:

@@ -68,16 +68,18 @@ def _unknown_field(argv: Sequence[str]) -> str:
     return ""
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(process: int = 0) -> None:
     """Shows what rsjax has to say, with the time, and of its dependencies nothing.
 
-    What they log as an error, with tracebacks of their threads, they also raise.
+    What they log as an error, with tracebacks of their threads, they also raise. Of many processes
+    the first says all, and the others warn, with their number.
     """
     logger = logging.getLogger("rsjax")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if process else logging.INFO)
     logger.propagate = False
+    who = f"[process {process}] " if process else ""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
     logger.handlers[:] = [handler]
     absl_logging.set_verbosity(absl_logging.FATAL)
 

@@ -5,6 +5,7 @@ Run the same command again after an interruption: it resumes. Single fields are 
 """
 
 import json
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -17,8 +18,14 @@ from rsjax import doors
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/X.py:demo.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/NAME_OF_CONFIG.")
 DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One process of many: on a TPU slice, under Slurm, or as JAX is told to."
+    "distributed", False, "One process of many, detected on Cloud TPU, Slurm, GKE, Open MPI."
 )
+flags.DEFINE_string(
+    "coordinator_address", None, "One process of many: host:port of process 0, which listens there."
+)
+flags.DEFINE_integer("num_processes", None, "How many processes there are.", 1)
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", 0)
+JOIN_TIMEOUT = flags.DEFINE_integer("join_timeout_s", 300, "Seconds to wait for the others.", 1)
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print every field of the config, and end.")
 
 
@@ -38,16 +45,17 @@ def main(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / default).absolute()
     doors.log_to_stderr()
 
-    if DISTRIBUTED.value:
-        import jax
-
-        jax.distributed.initialize()
-    from rsjax.training import examine, loop
+    from rsjax.training import examine, hosts, join, loop
 
     run = {"train": loop.train_and_evaluate, "eval": examine.evaluate_checkpoint}[config.mode]
-    scalars = run(config, workdir)
-    print(json.dumps(scalars, indent=1))
-    print(f"workdir: {workdir}")
+    given = {name: flags.FLAGS[name].value for name in join.NAMES}
+    place = join.find_place(given, os.environ, DISTRIBUTED.value)
+    with hosts.joined(place, JOIN_TIMEOUT.value) as index:
+        doors.log_to_stderr(index)
+        scalars = run(config, workdir)
+    if index == 0:
+        print(json.dumps(scalars, indent=1))
+        print(f"workdir: {workdir}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from orbax.checkpoint import checkpoint_managers
 from rsjax import sealed
 from rsjax.errors import CheckpointError
 from rsjax.input.shards import digest
-from rsjax.training import sharding
+from rsjax.training import hosts
 
 log = logging.getLogger("rsjax")
 
@@ -74,7 +74,7 @@ class Checkpoints:
                         "checkpoint step %s is damaged (%s); it is moved aside", folder.name, fault
                     )
                     _move_aside(folder)
-        sharding.barrier("rsjax_checkpoints_checked")
+        hosts.barrier("checkpoints checked")
         self.manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(

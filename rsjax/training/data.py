@@ -17,7 +17,7 @@ from rsjax.errors import CheckpointError, ConfigError, ShardError
 from rsjax.input import build, manifest
 from rsjax.input.preprocess import Inputs, make_inputs
 from rsjax.input.source import ShardSource
-from rsjax.training import sharding
+from rsjax.training import hosts
 
 log = logging.getLogger("rsjax")
 
@@ -32,7 +32,7 @@ def find_shards(config: ConfigDict) -> pathlib.Path:
     if d.simulate_samples:
         if jax.process_index() == 0:
             _simulate(config)
-        sharding.barrier("rsjax_data_simulated")
+        hosts.barrier("data simulated")
     try:
         return manifest.find(d.data_dir, d.dataset, d.version)
     except manifest.NoShards as error:

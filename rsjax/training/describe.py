@@ -15,7 +15,7 @@ from rsjax.config import to_json
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
 from rsjax.tasks import Task
-from rsjax.training import sharding
+from rsjax.training import hosts, layout
 
 
 def describe(config: ConfigDict, made: Manifest, inputs: Inputs, task: Task) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def save_bundle(
 ) -> None:
     """Writes the model of this state, the moving average if there is one, as `workdir/bundle`."""
     variables = {"params": state["ema"] or state["params"], "batch_stats": state["batch_stats"]}
-    variables = jax.device_get(variables)
+    variables = layout.to_host(variables, state["step"].sharding.mesh)
     if jax.process_index() == 0:
         told = {**about, "step": step, "validation": figures}
         model = bundle.Model(variables, inputs, made.nomenclature, told)
         bundle.save(model, workdir / "bundle")
-    sharding.barrier("rsjax_bundle_saved")
+    hosts.barrier("bundle saved")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsjax import bundle
@@ -16,7 +17,7 @@ from rsjax.input import pipeline
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
 from rsjax.tasks import Task
-from rsjax.training import data, report, sharding, step
+from rsjax.training import data, layout, report, sharding, step
 from rsjax.training.describe import source_of
 from rsjax.training.evaluate import Results, evaluate
 
@@ -25,18 +26,34 @@ Examiner = Callable[[dict[str, Any], str], Results]
 
 
 def make_examiner(
-    config: ConfigDict, made: Manifest, model: Any, task: Task, inputs: Inputs, mesh: Any
+    config: ConfigDict,
+    made: Manifest,
+    model: Any,
+    task: Task,
+    inputs: Inputs,
+    mesh: Mesh,
+    placed: Any,
 ) -> Examiner:
     """A function (state, split) -> results; it uses the moving average where the state has one.
+
+    Args:
+        config: batch size and threads of the evaluation.
+        made: the shards.
+        model: the Linen module.
+        task: labels, loss and metrics.
+        inputs: the model's input.
+        mesh: the devices.
+        placed: shardings of the parameters.
 
     Raises:
         ConfigError: the devices cannot share eval_batch_size evenly.
     """
     sharding.check_batch("eval_batch_size", config.eval_batch_size, mesh)
     same, over_data = sharding.replicated(mesh), sharding.over_data(mesh)
+    reader = sharding.reader_of(over_data, config.eval_batch_size)
     eval_step = jax.jit(
         step.make_eval_step(model, task, inputs),
-        in_shardings=(same, same, over_data),
+        in_shardings=(placed, same, over_data),
         out_shardings=same,
     )
 
@@ -46,13 +63,13 @@ def make_examiner(
             config.eval_batch_size,
             config.data.threads,
             config.data.buffer,
-            jax.process_index(),
-            jax.process_count(),
+            *reader,
+            stall_s=config.data.stall_s,
         )
         return evaluate(
             eval_step,
-            state.get("ema") or state["params"],
-            state["batch_stats"],
+            layout.put(state.get("ema") or state["params"], placed),
+            layout.put(state["batch_stats"], same),
             pipeline.OnMesh(batches, over_data),
             task,
             data.class_counts(made, split),
@@ -98,8 +115,11 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
                 f"entry '{name}': the model takes {spec}, the shards in {made.root} have "
                 f"{made.info.images.get(name)}"
             )
-    mesh = sharding.make_mesh()
-    examine = make_examiner(config, made, trained.module, trained.task, trained.inputs, mesh)
+    mesh = sharding.make_mesh(config.mesh.model)
+    placed = layout.lay_out_params(trained.variables["params"], mesh, config.mesh.rules)
+    examine = make_examiner(
+        config, made, trained.module, trained.task, trained.inputs, mesh, placed
+    )
     found = examine(trained.variables, config.eval.split)
     if jax.process_index() == 0:
         about = {**trained.about, "evaluated_on": source_of(made)}

@@ -18,7 +18,7 @@ from rsjax.config import steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
 from rsjax.sealed import write_json
-from rsjax.training import data, optimizer, sharding, speed, step
+from rsjax.training import data, hosts, layout, optimizer, sharding, speed, step
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle
 from rsjax.training.examine import make_examiner, test_best
@@ -48,7 +48,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         stop_now = stack.enter_context(watch())  # from here on, also while compiling
         if jax.process_index() == 0:
             stack.enter_context(lock.exclusive(workdir))
-        mesh = sharding.make_mesh()
+        mesh = sharding.make_mesh(config.mesh.model)
         parts = config.optimizer.accumulate_steps
         sharding.check_batch("batch_size", config.batch_size, mesh, parts)
         log.info(
@@ -94,19 +94,26 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         tx = optimizer.make_optimizer(config, shapes["params"], schedule)
         init = functools.partial(step.init_state, config, model, inputs, tx)
         same, split = sharding.replicated(mesh), sharding.over_data(mesh)
-        target = sharding.abstract(jax.eval_shape(init), same)
+        state_shapes = jax.eval_shape(init)
+        placed_params = layout.lay_out_params(state_shapes["params"], mesh, config.mesh.rules)
+        placed = layout.lay_out_state(state_shapes, tx, placed_params, mesh)
         about = describe(config, made, inputs, task)
         size = sum(math.prod(p.shape) for p in jax.tree.leaves(shapes["params"]))
-        log.info("%s: %d parameters", config.model.name, size)
+        log.info(
+            "%s: %d parameters; the state takes %.1f MB on each device",
+            config.model.name,
+            size,
+            layout.bytes_on_device(state_shapes, placed) / 1e6,
+        )
 
         # -- Steps ---------------------------------------------------------------------------
         train_step = jax.jit(
             step.make_train_step(config, model, task, inputs, tx, schedule),
-            in_shardings=(same, split),
-            out_shardings=(same, same),
+            in_shardings=(placed, split),
+            out_shardings=(placed, same),
             donate_argnums=0,
         )
-        examine = make_examiner(config, made, model, task, inputs, mesh)
+        examine = make_examiner(config, made, model, task, inputs, mesh, placed_params)
 
         # -- Resume, or start ----------------------------------------------------------------
         # The newest sound checkpoint of the workdir, else step 0 of the seed.
@@ -116,12 +123,13 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             )
         )
         fingerprint = data.fingerprint(config, made, inputs)
+        target = layout.abstract(state_shapes, placed)
         restored = checkpoints.restore(target)
         if restored:
             state, saved = restored
             position = data.resume_position(config, saved["data"], fingerprint)
             best, since_best = saved["best"], saved["since_best"]
-            if best is not None and not sharding.agree(bundle.is_sound(workdir / "bundle")):
+            if best is not None and not hosts.agree(bundle.is_sound(workdir / "bundle")):
                 if again := checkpoints.restore_best(target, best):
                     log.warning("the bundle is gone or damaged: step %d writes it anew", again[1])
                     save_bundle(workdir, again[0], inputs, made, about, *again[1:])
@@ -130,7 +138,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                     best = None
             log.info("resumed from step %d", int(state["step"]))
         else:
-            state, position = sharding.run_once(init, same), 0
+            state, position = sharding.run_once(init, placed), 0
             best, since_best = None, 0
         first = int(state["step"])
         if jax.process_index() == 0:
@@ -146,8 +154,8 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 max(total_steps - first, 0),
                 config.data.threads,
                 config.data.buffer,
-                jax.process_index(),
-                jax.process_count(),
+                *sharding.reader_of(split, config.batch_size),
+                stall_s=config.data.stall_s,
             ),
             split,
         )
@@ -188,6 +196,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         for batch in batches if not is_over() else ():
             if compiled is None:  # ahead of time, to say how much memory a step takes
                 compiled = speed.compile_ahead(train_step, state, batch)
+                hosts.barrier("compiled")  # the devices would not wait for a slower host
                 meter.restart(now)
             speed.profile(workdir, now, config.profile_start_step, config.profile_steps, state)
             previous, previous_index = measured, index
@@ -248,7 +257,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 log.warning("asked to stop: saved step %d; the same command resumes", now)
                 return {}
         checkpoints.finish()
-        if not config.data.validation_split or not sharding.agree((workdir / "bundle").exists()):
+        if not config.data.validation_split or not hosts.agree((workdir / "bundle").exists()):
             save_bundle(workdir, state, inputs, made, about, now, {})
 
         # -- Test and report -----------------------------------------------------------------

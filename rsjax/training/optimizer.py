@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from rsjax.errors import ConfigError
+from rsjax.training.rules import first_match
 
 
 def make_schedule(config: ConfigDict, total_steps: int, warmup_steps: int) -> optax.Schedule:
@@ -95,28 +95,5 @@ def factors_of(params: Any, rules: Sequence[tuple[str, float]]) -> Any:
     Raises:
         ConfigError: a regex is invalid or matches no parameter.
     """
-    matched = set()
-
-    def factor(path: Any, _: Any) -> float:
-        name = "/".join(str(key.key) for key in path)
-        for regex, value in rules:
-            if re.search(regex, name):
-                matched.add(regex)
-                return float(value)
-        return 1.0
-
-    try:
-        tree = jax.tree_util.tree_map_with_path(factor, params)
-    except re.error as error:
-        raise ConfigError(f"optimizer.factors: {error.pattern!r} is no regex ({error})") from None
-    for regex, _ in rules:
-        if regex not in matched:
-            names = jax.tree_util.tree_map_with_path(
-                lambda path, _: "/".join(str(key.key) for key in path), params
-            )
-            some = ", ".join(jax.tree.leaves(names)[:8])
-            raise ConfigError(
-                f"optimizer.factors: {regex!r} matches no parameter that an earlier rule left; "
-                f"there are {some}, ..."
-            )
-    return tree
+    factors = [(regex, float(factor)) for regex, factor in rules]
+    return first_match("optimizer.factors", params, factors, 1.0)
