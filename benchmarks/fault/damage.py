@@ -265,7 +265,7 @@ def checkpoint_cuts(lab: Lab, tries: int) -> Row:
 
 def checkpoint_missing(lab: Lab, tries: int) -> Row:
     """A file of the newest checkpoint deleted."""
-    return _workdir(lab, tries // 2 or 1, "file of a checkpoint missing", _newest, _missing)
+    return _workdir(lab, tries, "file of a checkpoint missing", _newest, _missing)
 
 
 def bundle_flips(lab: Lab, tries: int) -> Row:

@@ -98,7 +98,7 @@ def full_while_saving(lab: Lab, tries: int) -> Row:
         return lab.final(folder) == expected
 
     need = 8 * _size(lab.folder / "unbroken")
-    return _full(lab, row, max(tries // 2, 1), need, command, same, (1.0, 1.0))
+    return _full(lab, row, tries, need, command, same, (1.0, 1.0))
 
 
 def full_in_prepare(lab: Lab, tries: int) -> Row:

@@ -259,7 +259,7 @@ def tif_cuts(lab: Lab, tries: int) -> Row:
 
 def tif_missing(lab: Lab, tries: int) -> Row:
     """A GeoTIFF deleted."""
-    return _random(lab, tries // 2 or 1, "GeoTIFF missing", "*.tif", lambda p: p.unlink())
+    return _random(lab, tries, "GeoTIFF missing", "*.tif", lambda p: p.unlink())
 
 
 def parquet_flips(lab: Lab, tries: int) -> Row:

@@ -41,7 +41,7 @@ def prepare_sigterm(lab: Lab, tries: int) -> Row:
     """At random moments of prepare with two workers: finished shards stay."""
     source, expected = lab.download(), lab.prepared()
     row = Row("SIGTERM to prepare, two workers, at random times")
-    for _ in range(max(tries // 4, 1)):
+    for _ in range(tries):
         data = lab.fresh("stopped")
         run = lab.prepare(source, data, workers=2)
         time.sleep(float(lab.rng.uniform(0.2, 3.5)))
@@ -64,7 +64,7 @@ def one_of_two(lab: Lab, tries: int) -> Row:
     if "num_processes" not in pathlib.Path(ROOT / "rsjax/main.py").read_text():
         row.note = "skipped: rsjax.main has no --num_processes yet"
         return row
-    for number in range(max(tries // 10, 2)):
+    for number in range(max(tries // 4, 2)):
         workdir = lab.fresh("two")
         with socket.socket() as free:
             free.bind(("localhost", 0))

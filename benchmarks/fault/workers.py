@@ -86,7 +86,7 @@ def _struck(lab: Lab, tries: int, name: str, number: int, limit: float, *flags: 
 
 def dead(lab: Lab, tries: int) -> Row:
     """Kill -9 of a worker."""
-    return _struck(lab, max(tries // 2, 1), "prepare: a worker is killed", signal.SIGKILL, 60)
+    return _struck(lab, tries, "prepare: a worker is killed", signal.SIGKILL, 60)
 
 
 def hung(lab: Lab, tries: int) -> Row:
@@ -98,7 +98,7 @@ def orphaned(lab: Lab, tries: int) -> Row:
     """Kill -9 of the parent: no worker is left."""
     source, expected = lab.download(), lab.prepared()
     row = Row("prepare: the parent is killed, workers must die with it")
-    for _ in range(max(tries // 2, 1)):
+    for _ in range(tries):
         data = lab.fresh("orphans")
         run = lab.prepare(source, data, workers=2)
         workers = _workers(lab, run)

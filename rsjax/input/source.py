@@ -169,6 +169,9 @@ class ShardSource:
                         raw[name][row] = records.raw(entries, name, raw[name].shape[1])
             except (ValueError, KeyError, IndexError) as error:
                 raise self._damaged(index, error) from None
+        if "label" in blocks and blocks["label"].ndim == 2:
+            for row in np.flatnonzero((blocks["label"] > 1).any(axis=1))[:1]:
+                raise self._damaged(int(indices[row]), _out_of_range(blocks["label"][row]))
         self._check_unchanged(indices)
         return blocks
 
@@ -193,7 +196,9 @@ class ShardSource:
                     if name == "label" and not shape:
                         _class_index(entries, self._classes)
                     else:
-                        records.tensor(entries, name, dtype, shape)
+                        found = records.tensor(entries, name, dtype, shape)
+                        if name == "label" and found.max(initial=0) > 1:
+                            raise _out_of_range(found)
                 if not records.text(entries, "id"):
                     raise ValueError("no id")
             except (ValueError, KeyError, IndexError) as error:
@@ -251,6 +256,10 @@ def _written(path: str) -> int:
         return os.stat(path).st_mtime_ns
     except FileNotFoundError:
         return 0
+
+
+def _out_of_range(label: np.ndarray) -> ValueError:
+    return ValueError(f"label {label.max()}, expected zeros and ones")
 
 
 def _class_index(entries: records.Entries, classes: int) -> int:

@@ -387,3 +387,23 @@ def test_a_shard_that_is_replaced_while_it_is_read_is_refused(prepared, tmp_path
     source.read(everything)
     one.unlink()  # the open file stays what it was
     np.testing.assert_array_equal(source.read(everything)["label"], before["label"])
+
+
+def test_labels_out_of_range_in_a_shard_are_refused_when_read(tmp_path, monkeypatch):
+    import toy
+
+    example = toy.example
+
+    def spoilt(rng, label, number):
+        one = example(rng, label, number)
+        if number == 7:
+            one["label"][4] = 255
+        return one
+
+    monkeypatch.setattr(toy, "example", spoilt)
+    root = toy.write(tmp_path)
+    source = ShardSource(root, "train")
+    with pytest.raises(ShardError, match=r"00000-of-00002: record 7 .*label 255.*zeros and ones"):
+        source.read(np.arange(20))
+    with pytest.raises(ShardError, match="record 7"):
+        source.check(np.arange(20))
