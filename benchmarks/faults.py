@@ -17,6 +17,7 @@ import os
 import pathlib
 import platform
 import sys
+import textwrap
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -51,7 +52,7 @@ def table(rows: list[dict[str, object]]) -> str:
         mark = ""
         if row["note"]:
             mark = f" [{notes.setdefault(row['note'], len(notes) + 1)}]"
-        message = str(row["message"]).replace("|", "\\|")
+        message = textwrap.shorten(str(row["message"]), 300, placeholder=" ...").replace("|", "\\|")
         lines.append(
             f"| {row['fault']}{mark} | {row['tries'] or 'skipped'} | {row['lost']} | "
             f"{row['wrong']} | {row['unclear']} | {spread} | {message} |"
@@ -98,6 +99,7 @@ def main() -> None:
     for name, function in chosen.items():
         began = time.perf_counter()
         row = function(lab, asked.tries)
+        row.message = row.message.replace(f"{lab.folder}/", "")
         (folder / f"{name}.json").write_text(json.dumps(dataclasses.asdict(row)))
         print(
             f"{name}: {row.tries} tries, {row.lost} lost, {row.wrong} wrong, {row.unclear} "

@@ -39,9 +39,9 @@ def two_prepares(lab: Lab, tries: int) -> Row:
 
             write = shards.write_shard
 
-            def slowly(job: shards.Job) -> object:
+            def slowly(*arguments: object) -> object:
                 time.sleep(0.3)
-                return write(job)
+                return write(*arguments)
 
             shards.write_shard = slowly
 

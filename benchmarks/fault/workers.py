@@ -91,7 +91,10 @@ def dead(lab: Lab, tries: int) -> Row:
 
 def hung(lab: Lab, tries: int) -> Row:
     """A worker that is stopped for ever."""
-    return _struck(lab, max(tries // 10, 1), "prepare: a worker hangs", signal.SIGSTOP, 60)
+    tries = max(tries // 3, 1)  # one that was still starting takes a minute to notice
+    row = _struck(lab, tries, "prepare: a worker hangs", signal.SIGSTOP, 100, "--stall_s=3")
+    row.note = "with --stall_s=3; a worker that has not started yet is given a minute"
+    return row
 
 
 def orphaned(lab: Lab, tries: int) -> Row:
