@@ -85,7 +85,6 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
     for name in (*written, manifests.FILE):
         with notes.writing(f"{job.root}/{name}"):
             storage.publish(stage / name, job.root, name)
-    notes.clean(job.root)
     return dataclasses.replace(made, root=pathlib.Path(job.root))
 
 
