@@ -173,7 +173,10 @@ def publish(file: pathlib.Path, root: str, name: str) -> None:
         return
     files, inner = filesystem(f"{root}/{name}")
     with reported(f"{root}/{name}"):
-        files.put_file(os.fspath(file), inner)
+        try:
+            files.put_file(os.fspath(file), inner)
+        except FileNotFoundError as error:  # of the bucket
+            raise StorageError(f"{root}/{name}: {error}; create the bucket first") from None
     file.unlink()
 
 
