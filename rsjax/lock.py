@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 
+from rsjax import sealed
 from rsjax.errors import RsjaxError
 
 
@@ -20,10 +21,13 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         RsjaxError: another job holds it; names its host, process and start.
+        DiskError: the folder cannot be made or written to.
     """
     path = pathlib.Path(folder) / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    with sealed.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")  # noqa: SIM115
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -36,9 +40,11 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
             raise RsjaxError(
                 f"{path.parent}: in use by {who}. Wait for it, stop it, or use another folder"
             ) from None
-        file.seek(0)
-        file.truncate()
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}))
-        file.flush()
+        holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since})
+        with sealed.writing(path):
+            file.seek(0)
+            file.truncate()
+            file.write(holder)
+            file.flush()
         yield

@@ -7,7 +7,7 @@ import pytest
 import toy
 
 from rsjax import doors
-from rsjax.errors import ConfigError, RsjaxError
+from rsjax.errors import ConfigError, DiskError, RsjaxError
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -98,6 +98,17 @@ def test_a_second_job_in_one_folder_is_refused(tmp_path):
                                capture_output=True, text=True)  # fmt: skip
         assert f"in use by process {os.getpid()} on" in found.stderr
     with lock.exclusive(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_one_message(tmp_path):
+    from rsjax import lock
+
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DiskError, match=r"\.lock: could not be written .*MB are free"),
+        lock.exclusive(tmp_path / "file" / "run"),
+    ):
         pass
 
 

@@ -110,6 +110,12 @@ def load(root: str | os.PathLike[str]) -> Manifest:
         raise ShardError(f"{path}: damaged ({error!r}); prepare the data again") from None
 
 
+def digest(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def ends_digest(path: str | os.PathLike[str]) -> str:
     """The sha256 of the first and the last 64 KiB of a shard.
 

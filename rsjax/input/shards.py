@@ -12,7 +12,6 @@ import collections
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError, NomenclatureError, ShardError
 from rsjax.input import manifest as manifests
 from rsjax.input import notes, records, statistics
+from rsjax.input.manifest import digest as digest
 from rsjax.landcover import Nomenclature
 
 SHARD_BYTES = 128 * 2**20  # large enough to read fast, small enough to lose little when killed
@@ -257,12 +257,6 @@ def _check(
         bad = mask[(mask >= len(mask_classes)) & (mask != 255)]
         if bad.size:
             refuse("mask", f"class {bad[0]}", f"0 to {len(mask_classes) - 1}, or 255")
-
-
-def digest(path: str | os.PathLike[str]) -> str:
-    """The sha256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def finished(job: Job) -> dict[str, Any] | None:

@@ -79,6 +79,7 @@ class ShardSource:
         self.starts = [0, *itertools.accumulate(counts)]  # of each shard, and the end
         self.reading: dict[int, str] = {}  # thread -> shard, for who waits and asks why
         self._readers: list[ArrayRecordReader | None] = [None] * len(self.paths)
+        self._stamps = [0] * len(self.paths)
         self._opening = threading.Lock()
         self._layouts = records.Layouts()
         _allow_open_files(len(self.paths))
@@ -97,6 +98,7 @@ class ShardSource:
                 path, expected = self.paths[shard], self.shards[shard]["records"]
                 ends = self.shards[shard]["ends_sha256"]
                 remedy = "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
+                self._stamps[shard] = os.stat(path).st_mtime_ns
                 if manifests.ends_digest(path) != ends:
                     raise ShardError(
                         f"{path}: not the shard that was prepared under this name (other bytes at "
@@ -167,6 +169,7 @@ class ShardSource:
                         raw[name][row] = records.raw(entries, name, raw[name].shape[1])
             except (ValueError, KeyError, IndexError) as error:
                 raise self._damaged(index, error) from None
+        self._check_unchanged(indices.tolist())
         return blocks
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -212,10 +215,30 @@ class ShardSource:
             # One at a time: the bytes stay in the processor's cache until they are copied.
             (record,) = self._reader(shard).read([index - self.starts[shard]])
             return records.parse(record, self._layouts.find(record))
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._damaged(index, error) from None
         finally:
             del self.reading[thread]
+
+    def _check_unchanged(self, indices: list[int]) -> None:
+        """Refuses shards that were written to since they were opened.
+
+        Another shard copied over one of equal size has whole records, and the wrong ones. A shard
+        that was removed is read on: the open file stays what it was.
+        """
+        for shard in {bisect.bisect_right(self.starts, index) - 1 for index in indices}:
+            path = self.paths[shard]
+            try:
+                stamp = os.stat(path).st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if stamp != self._stamps[shard]:
+                if manifests.digest(path) != self.shards[shard]["sha256"]:
+                    raise ShardError(
+                        f"{path}: changed while it was read. Delete it and run "
+                        "`python -m rsjax.prepare` again: it alone is rewritten"
+                    )
+                self._stamps[shard] = stamp  # touched, or written again with the same bytes
 
     def _damaged(self, index: int, error: Exception) -> ShardError:
         shard = bisect.bisect_right(self.starts, index) - 1

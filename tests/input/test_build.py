@@ -367,3 +367,23 @@ def test_two_shards_of_equal_size_that_were_swapped_are_refused(prepared, tmp_pa
     source = ShardSource(root, split)
     with pytest.raises(ShardError, match=f"{one.name}: not the shard"):
         source.read(np.arange(len(source)))
+
+
+def test_a_shard_that_is_replaced_while_it_is_read_is_refused(prepared, tmp_path):
+    import shutil
+
+    root = copy_of(prepared, tmp_path)
+    source = ShardSource(root, "train")
+    everything = np.arange(len(source))
+    before = source.read(everything)
+    one, other = (root / shard["file"] for shard in source.shards[:2])
+    os.utime(one)
+    np.testing.assert_array_equal(source.read(everything)["label"], before["label"])
+    shutil.copyfile(other, one)
+    with pytest.raises(ShardError, match=f"{one.name}: (changed while it was read|record)"):
+        source.read(everything)
+    shutil.copyfile(prepared.root / one.name, one)
+    source = ShardSource(root, "train")
+    source.read(everything)
+    one.unlink()  # the open file stays what it was
+    np.testing.assert_array_equal(source.read(everything)["label"], before["label"])
