@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,7 +92,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def free(path: str | os.PathLike[str]) -> str:
     """How much space is left where `path` lies, and what to do, as the end of a message."""
-    folder = pathlib.Path(path).absolute()
+    remote = "://" in os.fspath(path)  # then it is written to a local folder first
+    folder = pathlib.Path(tempfile.gettempdir() if remote else path).absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     left = shutil.disk_usage(folder).free / 2**20

@@ -82,18 +82,28 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
     """Whether there is a folder of this name, or objects below it."""
     if not is_remote(path):
         return os.path.isdir(path)
-    files, name = filesystem(os.fspath(path))
-    with reported(os.fspath(path)):
-        return bool(files.isdir(name))
+    return kind(os.fspath(path)) == "directory"
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file of this name."""
     if not is_remote(path):
         return os.path.isfile(path)
-    files, name = filesystem(os.fspath(path))
-    with reported(os.fspath(path)):
-        return bool(files.isfile(name))
+    return kind(os.fspath(path)) == "file"
+
+
+def kind(url: str) -> str:
+    """'file', 'directory', or '' where there is nothing.
+
+    Raises:
+        StorageError: the store does not answer. (fsspec's own `exists` would say no.)
+    """
+    files, name = filesystem(url)
+    try:
+        with reported(url):
+            return str(files.info(name)["type"])
+    except FileNotFoundError:
+        return ""
 
 
 def size(path: str) -> int | None:
@@ -173,7 +183,10 @@ def publish(file: pathlib.Path, root: str, name: str) -> None:
         return
     files, inner = filesystem(f"{root}/{name}")
     with reported(f"{root}/{name}"):
-        files.put_file(os.fspath(file), inner)
+        try:
+            files.put_file(os.fspath(file), inner)
+        except FileNotFoundError as error:  # of the bucket
+            raise StorageError(f"{root}/{name}: {error}; create the bucket first") from None
     file.unlink()
 
 

@@ -27,9 +27,7 @@ class RemoteSource(files.Source):
     def exists(self, name: str) -> bool:
         """See `Source.exists`."""
         files.check_name(name, self.path)
-        system, inner = storage.filesystem(self.describe(name))
-        with storage.reported(self.describe(name)):
-            return bool(system.exists(inner))
+        return storage.kind(self.describe(name)) != ""
 
     def names(self, under: str = "") -> list[str]:
         """See `Source.names`."""

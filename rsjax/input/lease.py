@@ -47,15 +47,17 @@ def exclusive(root: str) -> Iterator[None]:
             with contextlib.suppress(RsjaxError):  # the next beat may reach the store again
                 notes.write(root, FILE, {**mine, "fresh": time.time()})
 
-    notes.write(root, FILE, {**mine, "fresh": time.time()})
     thread = threading.Thread(target=keep_fresh, daemon=True)
-    thread.start()
     try:
+        notes.write(root, FILE, {**mine, "fresh": time.time()})
+        thread.start()
         yield
     finally:
         stop.set()
-        thread.join()
-        storage.remove(f"{root}/{FILE}")
+        if thread.ident:
+            thread.join()
+            storage.remove(f"{root}/{FILE}")
+        notes.clean(root)
 
 
 def _refuse_if_held(root: str) -> None:

@@ -12,7 +12,7 @@ from rsjax import landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
-from rsjax.input import notes, records, shards, statistics
+from rsjax.input import records, shards, statistics
 from rsjax.input.manifest import Manifest
 from rsjax.input.shards import Job, open_dataset
 
@@ -86,7 +86,6 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
     for name in (*written, manifests.FILE):
         with sealed.writing(f"{job.root}/{name}"):
             storage.publish(stage / name, job.root, name)
-    notes.clean(job.root)
     return dataclasses.replace(made, root=pathlib.Path(job.root))
 
 

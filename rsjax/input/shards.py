@@ -8,12 +8,14 @@ synced and renamed; a note beside it lets the next run keep it. The manifest com
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from rsjax.input.manifest import digest as digest
 from rsjax.landcover import Nomenclature
 
 SHARD_BYTES = 128 * 2**20  # large enough to read fast, small enough to lose little when killed
+READERS = 16  # samples that a worker fetches at a time from an object store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +128,12 @@ def write_shard(job: Job, beat: Callable[[int], None] = lambda samples: None) ->
 
     temporary = storage.stage(job.root) / f".{job.file}.{secrets.token_hex(4)}.tmp"
     skipped: list[dict[str, str]] = []
-    with sealed.writing(temporary):
+    with sealed.writing(f"{job.root}/{job.file}"):
         writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")
     try:
-        for done, key in enumerate(keys, 1):
+        for done, (key, read) in enumerate(_reads(dataset, keys, job.source), 1):
             try:
-                example = dataset.read(key)
+                example = read()
                 _check(example, dataset.info, tally.classes, tally.mask_classes, key)
             except (DatasetError, NomenclatureError) as error:
                 if job.on_error != "skip":
@@ -138,11 +141,11 @@ def write_shard(job: Job, beat: Callable[[int], None] = lambda samples: None) ->
                 skipped.append({"key": key, "reason": str(error)})
             else:
                 record = records.canonical(features.serialize_example(example))
-                with sealed.writing(temporary):
+                with sealed.writing(f"{job.root}/{job.file}"):
                     writer.write(record)
                 tally.add(example)
             beat(done)
-        with sealed.writing(temporary):
+        with sealed.writing(f"{job.root}/{job.file}"):
             writer.close()
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -164,6 +167,26 @@ def write_shard(job: Job, beat: Callable[[int], None] = lambda samples: None) ->
         temporary.unlink(missing_ok=True)
     notes.write(job.root, job.note, note)
     return note
+
+
+def _reads(
+    dataset: Any, keys: list[str], source: str
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Keys in their order, each with what gives its example; read ahead from an object store."""
+    if not storage.is_remote(source):  # a disk answers at once, and threads would share one core
+        yield from ((key, functools.partial(dataset.read, key)) for key in keys)
+        return
+    ahead: collections.deque[tuple[str, futures.Future[dict[str, Any]]]] = collections.deque()
+    pool = futures.ThreadPoolExecutor(READERS)
+    try:
+        for key in keys:
+            ahead.append((key, pool.submit(dataset.read, key)))
+            if len(ahead) == 2 * READERS:
+                first, future = ahead.popleft()
+                yield first, future.result
+        yield from ((key, future.result) for key, future in ahead)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Tally:

@@ -79,7 +79,7 @@ class ShardSource:
         self.starts = [0, *itertools.accumulate(counts)]  # of each shard, and the end
         self.reading: dict[int, str] = {}  # thread -> shard, for who waits and asks why
         self._readers: list[ArrayRecordReader | None] = [None] * len(self.paths)
-        self._stamps: list[int] = [0] * len(self.paths)  # when each was written, once it is open
+        self._stamps = [0] * len(self.paths)
         self._opening = threading.Lock()
         self._layouts = records.Layouts()
         _allow_open_files(len(self.paths))
@@ -96,9 +96,9 @@ class ShardSource:
         with self._opening:
             if self._readers[shard] is None:
                 path, expected = self.paths[shard], self.shards[shard]["records"]
-                self._stamps[shard] = _written(path)
                 ends = self.shards[shard]["ends_sha256"]
                 remedy = "Delete it and run `python -m rsjax.prepare` again: it alone is rewritten"
+                self._stamps[shard] = os.stat(path).st_mtime_ns
                 if manifests.ends_digest(path) != ends:
                     raise ShardError(
                         f"{path}: not the shard that was prepared under this name (other bytes at "
@@ -172,7 +172,7 @@ class ShardSource:
         if "label" in blocks and blocks["label"].ndim == 2:
             for row in np.flatnonzero((blocks["label"] > 1).any(axis=1))[:1]:
                 raise self._damaged(int(indices[row]), _out_of_range(blocks["label"][row]))
-        self._check_unchanged(indices)
+        self._check_unchanged(indices.tolist())
         return blocks
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -220,20 +220,24 @@ class ShardSource:
             # One at a time: the bytes stay in the processor's cache until they are copied.
             (record,) = self._reader(shard).read([index - self.starts[shard]])
             return records.parse(record, self._layouts.find(record))
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._damaged(index, error) from None
         finally:
             del self.reading[thread]
 
-    def _check_unchanged(self, indices: np.ndarray) -> None:
+    def _check_unchanged(self, indices: list[int]) -> None:
         """Refuses shards that were written to since they were opened.
 
         Another shard copied over one of equal size has whole records, and the wrong ones. A shard
         that was removed is read on: the open file stays what it was.
         """
-        for shard in {bisect.bisect_right(self.starts, index) - 1 for index in indices.tolist()}:
-            path, stamp = self.paths[shard], _written(self.paths[shard])
-            if stamp and stamp != self._stamps[shard]:
+        for shard in {bisect.bisect_right(self.starts, index) - 1 for index in indices}:
+            path = self.paths[shard]
+            try:
+                stamp = os.stat(path).st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if stamp != self._stamps[shard]:
                 if manifests.digest(path) != self.shards[shard]["sha256"]:
                     raise ShardError(
                         f"{path}: changed while it was read. Delete it and run "
@@ -248,14 +252,6 @@ class ShardSource:
             f"{self.paths[shard]}: record {record} is damaged ({error}). Check all with `python "
             "-m rsjax.prepare --verify`, delete the shard and prepare again: it alone is rewritten"
         )
-
-
-def _written(path: str) -> int:
-    """When a file was written, in ns; 0 if it is not there."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def _out_of_range(label: np.ndarray) -> ValueError:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,14 +88,17 @@ def _load(root: str) -> Manifest:
     if not storage.is_remote(root):
         return manifests.load(root)
     path = f"{root}/{manifests.FILE}"
-    copy = storage.stage(root) / manifests.FILE
     try:
-        copy.write_bytes(storage.read(path))
-        return dataclasses.replace(manifests.load(copy.parent), root=pathlib.Path(root))
+        content = storage.read(path)
     except FileNotFoundError:
         raise ShardError(f"{path}: not there; run `python -m rsjax.prepare` (again)") from None
-    finally:
-        copy.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        (pathlib.Path(folder) / manifests.FILE).write_bytes(content)
+        try:
+            made = manifests.load(folder)
+        except ShardError as error:
+            raise ShardError(str(error).replace(folder, root)) from None
+    return dataclasses.replace(made, root=pathlib.Path(root))
 
 
 def _digest(path: str) -> str:

@@ -96,6 +96,10 @@ def test_what_a_store_raises_is_one_line(tmp_path, monkeypatch):
     ) as found:
         source.read("top/d0/file_0.bin")
     assert not isinstance(found.value, DatasetError)  # which --on_error=skip would leave out
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", refuse)
+    for ask in (files.open_source, lambda url: source.exists("top/d2"), storage.is_file):
+        with pytest.raises(StorageError, match="403 Forbidden"):  # not: it is not there
+            ask(url)
 
 
 def test_a_client_that_is_not_installed_is_named(monkeypatch):

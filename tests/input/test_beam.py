@@ -139,7 +139,8 @@ def test_an_object_store_gets_the_same_bytes(download, prepared, tmp_path):
     root = build.root_of(data_dir, made.info)
     assert read_all(root) == read_all(prepared.root)
     assert not storage.is_file(f"{root}/{lease.FILE}")
-    assert not list(storage.stage(root).iterdir())
+    assert list(storage.stage(root).iterdir()) == []
+    storage.stage(root).rmdir()
     assert verify.find(data_dir, "bigearthnet") == root
     count = sum(records for _, records in verify.verify(root))
     assert count == 20
