@@ -45,7 +45,7 @@ def get_config():
 
 MESSAGE = re.compile(
     r"^(?:(?:Rsjax|Config|Nomenclature|Sensor|Dataset|Shard|Checkpoint|Bundle|Disk)Error: .*|"
-    r".*(?:is damaged|gone or damaged|asked to stop|left out|FATAL Flags parsing error).*)$",
+    r".*(?:is damaged|gone or damaged|asked to stop|stopped by|left out|FATAL Flags parsing error).*)$",
     re.MULTILINE,
 )
 
@@ -125,6 +125,13 @@ class Run:
         """Sends a signal."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    def strike(self, number: int) -> bool:
+        """Sends a signal, unless it has ended; says whether it was sent."""
+        alive = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        if alive:
+            self.kill(number)
+        return alive
 
     def wait(self, limit: float = 120) -> Result:
         """Waits for the end; kills what takes longer than `limit` seconds."""
