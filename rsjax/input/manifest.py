@@ -135,6 +135,12 @@ def find(data_dir: str | os.PathLike[str], name: str, version: str | None = None
         NoShards: none is there.
         ShardError: several are there and no `version` is chosen; names them.
     """
+    if "://" in (url := os.fspath(data_dir)):
+        copy = "gcloud storage cp -r" if url.startswith("g") else "aws s3 sync"
+        raise ShardError(
+            f"{url}: shards are read from a disk. Copy them, e.g. `{copy} {url}/{name} data/{name}`"
+            ", and give --config.data.data_dir=data"
+        )
     parent = pathlib.Path(data_dir) / name
     found = sorted(p.parent for p in parent.glob(f"*/{FILE}"))
     if version:

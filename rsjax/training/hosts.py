@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import sys
 import threading
 import time
@@ -23,6 +24,8 @@ from rsjax.training import join
 from rsjax.training.join import client, end, who
 
 WAIT_S = 24 * 3600  # at a barrier: the first process may prepare a whole dataset meanwhile
+# A collective of the devices tells of a dead peer, often before the heartbeat does.
+LOST = re.compile(r"(gloo|nccl).*(closed|reset|peer|remote|time)", re.IGNORECASE)
 ENDED = "rsjax/ended"  # key: who ended, and why; empty: all did, in peace
 _numbers = itertools.count()  # a barrier and a key serve only once
 
@@ -70,6 +73,9 @@ def joined(place: join.Place | None, timeout_s: int) -> Iterator[int]:
             raise
         if isinstance(error, RsjaxError):
             why = f"{type(error).__name__}: {error}"
+            print(why, file=sys.stderr, flush=True)
+        elif isinstance(error, jax.errors.JaxRuntimeError) and LOST.search(str(error)):
+            why = f"the connection to another process is lost ({str(error).splitlines()[0]})"
             print(why, file=sys.stderr, flush=True)
         else:
             traceback.print_exc()

@@ -218,7 +218,9 @@ def test_a_killed_peer_ends_the_others_within_30_seconds(data_dir, tmp_path):
     assert time.monotonic() - start < 30
     assert codes[1] == -signal.SIGKILL
     assert codes[0] not in (0, -signal.SIGKILL), run.output()
-    assert "another task died" in run.logs[0].read_text()
+    said = run.logs[0].read_text()  # by JAX's heartbeat, or by a collective before it
+    assert "another task died" in said or "connection to another process is lost" in said
+    assert "Traceback" not in said
 
 
 def test_an_error_of_one_process_ends_all_and_is_told_by_all(data_dir, tmp_path):
