@@ -148,8 +148,9 @@ def _read(where: str, content: bytes) -> pa.Table:
         file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=repeated)
         table = file.read(columns=_NEEDED)
     except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())  # the reader's own words may be several lines
         raise DatasetError(
-            f"{where}: not a readable parquet file ({error}); download it again"
+            f"{where}: not a readable parquet file ({said}); download it again"
         ) from error
     for column in table.schema:
         kind, values = column.type, table[column.name]
