@@ -159,20 +159,6 @@ def tensor(entries: Entries, name: str, dtype: str, shape: tuple[int, ...]) -> n
     return values.reshape(shape)
 
 
-def raw(entries: Entries, name: str, size: int) -> np.ndarray:
-    """The bytes of one tensor of a parsed record, as a read-only view.
-
-    Raises:
-        ValueError: the entry is missing or has another size.
-    """
-    if name not in entries:
-        raise ValueError(f"no entry '{name}'")
-    value = np.frombuffer(entries[name], np.uint8)  # type: ignore[arg-type]
-    if len(value) != size:
-        raise ValueError(f"entry '{name}' has {len(value)} bytes, expected {size}")
-    return value
-
-
 def text(entries: Entries, name: str) -> str:
     """One text entry of a parsed record."""
     return bytes(entries[name]).decode()  # type: ignore[arg-type]

@@ -152,22 +152,34 @@ class ShardSource:
             name: np.empty((len(indices), *self._shape(name)), dtype)
             for name, (dtype, _) in self.columns.items()
         }
-        # Bytes are copied as bytes: values in a record are not aligned to their type.
-        raw = {
-            name: block.reshape(len(indices), -1).view(np.uint8) for name, block in blocks.items()
-        }
+        # Bytes are copied as bytes: values in a record are not aligned to their type. Little Python
+        # for each record: the threads that read share one interpreter.
+        raw = [
+            (name, block.view(np.uint8).reshape(len(block), -1))
+            for name, block in blocks.items()
+            if self.columns[name][1] and 0 not in self.columns[name][1]
+        ]
+        other = [(name, *self.columns[name]) for name in blocks if name not in dict(raw)]
         for row, index in enumerate(indices.tolist()):
-            entries = self._entries(index)
+            record, spans = self._record(index)
             try:
-                for name, (dtype, shape) in self.columns.items():
-                    if name == "label" and not shape:
+                content = np.frombuffer(record, np.uint8)
+                for name, rows in raw:
+                    _, start, stop = spans[name]
+                    if stop - start != rows.shape[1]:
+                        size = f"{stop - start} bytes, expected {rows.shape[1]}"
+                        raise ValueError(f"entry '{name}' has {size}")
+                    rows[row] = content[start:stop]
+                for name, dtype, shape in other:
+                    entries = records.parse(record, spans)
+                    if name == "label":
                         blocks[name][row] = _class_index(entries, self._classes)
-                    elif 0 in shape:
+                    else:
                         image = records.tensor(entries, name, dtype, shape)
                         blocks[name][row] = _fit(image, self._shape(name))
-                    else:
-                        raw[name][row] = records.raw(entries, name, raw[name].shape[1])
-            except (ValueError, KeyError, IndexError) as error:
+            except KeyError as error:
+                raise self._damaged(index, ValueError(f"no entry {error}")) from None
+            except (ValueError, IndexError) as error:
                 raise self._damaged(index, error) from None
         if "label" in blocks and blocks["label"].ndim == 2:
             for row in np.flatnonzero((blocks["label"] > 1).any(axis=1))[:1]:
@@ -213,13 +225,16 @@ class ShardSource:
         return [records.text(self._entries(int(index)), name) for index in indices]
 
     def _entries(self, index: int) -> records.Entries:
+        return records.parse(*self._record(index))
+
+    def _record(self, index: int) -> tuple[bytes, records.Spans]:
         shard = bisect.bisect_right(self.starts, index) - 1
         thread = threading.get_ident()
+        self.reading[thread] = self.paths[shard]
         try:
-            self.reading[thread] = self.paths[shard]
             # One at a time: the bytes stay in the processor's cache until they are copied.
             (record,) = self._reader(shard).read([index - self.starts[shard]])
-            return records.parse(record, self._layouts.find(record))
+            return record, self._layouts.find(record)
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._damaged(index, error) from None
         finally:
