@@ -278,18 +278,26 @@ def save(model: Model, folder: str | os.PathLike[str]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _recover(folder)
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
+    recover(folder)
+    old = _aside(folder)
+    with sealed.writing(folder):
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
     sealed.sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _recover(folder: pathlib.Path) -> None:
-    """Brings back the bundle that a process killed between the two renames left aside."""
-    old = folder.with_name(f".{folder.name}.old")
+def _aside(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def recover(folder: pathlib.Path) -> None:
+    """Brings back the bundle that a process killed between the two renames left aside.
+
+    For the process that writes there; readers find it where it is.
+    """
+    old = _aside(folder)
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -314,11 +322,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     from safetensors.numpy import load as from_bytes
 
     folder = pathlib.Path(path)
-    for place in (folder, folder / "bundle"):
-        if not place.exists():
-            _recover(place)
-    if (folder / "bundle" / ABOUT).is_file():
-        folder = folder / "bundle"
+    own = folder / "bundle"
+    for place in (own, _aside(own), folder, _aside(folder)):  # aside: replaced at this moment
+        if (place / ABOUT).is_file():
+            folder = place
+            break
     if not (folder / ABOUT).is_file():
         raise BundleError(
             f"{folder}: no bundle ({ABOUT} and {WEIGHTS}) here or in its subfolder 'bundle'. Give "

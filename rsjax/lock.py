@@ -40,6 +40,11 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
             raise RsjaxError(
                 f"{path.parent}: in use by {who}. Wait for it, stop it, or use another folder"
             ) from None
+        except OSError as error:
+            raise RsjaxError(
+                f"{path}: this file system cannot lock files ({error.strerror}). Mount it with "
+                "locks (NFS: lockd or version 4; Lustre: -o flock), or use a folder on another one"
+            ) from None
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since})
         with sealed.writing(path):

@@ -76,6 +76,14 @@ def replace(path: pathlib.Path, content: bytes) -> None:
         sync(path.parent)
 
 
+def clean(*folders: pathlib.Path) -> None:
+    """Removes the temporary files that killed processes left; for who holds the folder alone."""
+    for folder in folders:
+        for leftover in folder.glob(".*.tmp*"):
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns what a disk refuses into one message.
@@ -104,8 +112,12 @@ def free(path: str | os.PathLike[str]) -> str:
 
 
 def sync(path: pathlib.Path) -> None:
-    """Asks that a file, or the names in a folder, survive a power cut."""
-    with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+    """Asks that a file, or the names in a folder, survive a power cut.
+
+    Raises:
+        OSError: of a file: it is not on the disk. Some network file systems cannot sync a folder.
+    """
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -149,4 +149,7 @@ def test_a_bundle_left_between_two_renames_is_found(model, tmp_path):
     bundle.save(model, path)
     path.rename(tmp_path / ".bundle.old")
     assert rsjax.load(tmp_path).inputs == model.inputs
+    assert rsjax.load(path).inputs == model.inputs
+    assert not path.exists()  # a reader moves nothing: the run that writes there may still do so
+    bundle.recover(path)
     assert path.exists()

@@ -64,3 +64,23 @@ def test_a_full_disk_is_one_message_and_leaves_the_old_file(tmp_path, monkeypatc
         sealed.write(path, {"other": 1})
     assert sealed.read(path) == DATA
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_is_not_on_the_disk_is_no_secret(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+
+    def refuse(_):
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(sealed.os, "fsync", refuse)
+    sealed.sync(tmp_path)  # a folder: some network file systems cannot
+    with pytest.raises(OSError, match="quota"):
+        sealed.sync(path)
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    for name in (".a.json.17.tmp", ".test.tmp.npz", "a.json", ".lock"):
+        (tmp_path / name).write_bytes(b"")
+    sealed.clean(tmp_path, tmp_path / "absent")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "a.json"]

@@ -10,7 +10,7 @@ from rsjax import landcover
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.input import manifest as manifests
 from rsjax.input import records, statistics
-from rsjax.input.shards import digest
+from rsjax.input.manifest import digest
 
 S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 8, 8, "uint16", "reflectance_1e4", 10.0, 0)
 S1 = ImageSpec("sentinel1", ("VV", "VH"), 8, 8, "float32", "db", 10.0)

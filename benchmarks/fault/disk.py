@@ -31,9 +31,7 @@ def _full(
     for _ in range(tries):
         place = lab.fresh("disk")
         try:
-            with small_disk(
-                place, int(lab.rng.uniform(0.02, 0.95) * need) // 4096 * 4096
-            ) as resize:
+            with small_disk(place, int(lab.rng.uniform(*shares) * need) // 4096 * 4096) as resize:
                 folder = place / "work"
                 ended = command(folder, True)
                 row.tries += 1

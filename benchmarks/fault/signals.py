@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
 import signal
 import socket
 import time
 
-from fault.lab import ROOT, Lab, Row, broken_promises, digests
+from fault.lab import Lab, Row, broken_promises, digests
 
 
 def train_sigterm(lab: Lab, tries: int) -> Row:
@@ -68,9 +67,6 @@ def prepare_sigterm(lab: Lab, tries: int) -> Row:
 def one_of_two(lab: Lab, tries: int) -> Row:
     """SIGTERM to one of two processes of a run: both save the same step and exit 0."""
     row = Row("SIGTERM to one of two processes")
-    if "num_processes" not in pathlib.Path(ROOT / "rsjax/main.py").read_text():
-        row.note = "skipped: rsjax.main has no --num_processes yet"
-        return row
     for number in range(max(tries // 4, 2)):
         workdir = lab.fresh("two")
         with socket.socket() as free:

@@ -92,7 +92,10 @@ class FolderSource(Source):
                 raise DatasetError(
                     f"{self.describe(name)}: {error.strerror}; make the file readable"
                 ) from error
-            handle = _open(self._locate(name))
+            try:
+                handle = _open(self._locate(name))
+            except OSError:  # a link to nothing
+                raise self.missing(name) from None
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from rsjax import lock, sealed, storage
+from rsjax import lock, storage
 from rsjax.errors import RsjaxError
 from rsjax.input import notes
 
@@ -30,8 +30,7 @@ def exclusive(root: str) -> Iterator[None]:
     """
     if not storage.is_remote(root):
         with contextlib.ExitStack() as stack:
-            with sealed.writing(root):
-                stack.enter_context(lock.exclusive(root))
+            stack.enter_context(lock.exclusive(root))
             yield
         return
     _refuse_if_held(root)

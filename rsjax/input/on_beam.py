@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsjax import errors, storage
-from rsjax.errors import ConfigError, RsjaxError, ShardError
+from rsjax.errors import ConfigError, RsjaxError, ShardError, StorageError
 from rsjax.input import notes, shards
 
 POLL_S = 2.0  # between two looks for new notes
@@ -115,13 +115,17 @@ def _watch(options: Any, todo: Sequence[shards.Job], collect: Callable[[], None]
     import apache_beam as beam
 
     failure: list[BaseException] = []
+    running: list[Any] = []
+    before = _children(os.getpid())
 
     def work() -> None:
         try:
-            with beam.Pipeline(options=options) as pipeline:
-                jobs = pipeline | "shards" >> beam.Create(list(todo)).with_output_types(shards.Job)
-                # Without it, runners fuse all jobs into one worker.
-                _ = jobs | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write)
+            pipeline = beam.Pipeline(options=options)
+            jobs = pipeline | "shards" >> beam.Create(list(todo)).with_output_types(shards.Job)
+            # Without it, runners fuse all jobs into one worker.
+            _ = jobs | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write)
+            running.append(pipeline.run())
+            running[0].wait_until_finish()
         except BaseException as error:
             failure.append(error)
 
@@ -132,21 +136,28 @@ def _watch(options: Any, todo: Sequence[shards.Job], collect: Callable[[], None]
         while thread.is_alive():
             began = time.monotonic()
             thread.join(POLL_S)
-            collect()
+            with contextlib.suppress(StorageError):  # the next look may reach the store again
+                collect()
             thread.join(time.monotonic() - began - POLL_S)  # never looks longer than it waits
     except BaseException:
-        _kill_children(os.getpid())  # DirectRunner would leave its processes behind
-        raise
-    return str(failure[0]).strip().splitlines()[-1] if failure else ""
-
-
-def _kill_children(parent: int) -> None:
-    """Kills all processes below one, youngest last; does nothing where there is no /proc."""
-    for listed in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
-        for child in map(int, listed.read_text().split()):
-            _kill_children(child)
+        for result in running:  # a job elsewhere would go on; DirectRunner cannot be cancelled
+            with contextlib.suppress(Exception):
+                result.cancel()
+        for child in _children(os.getpid()) - before:  # and would leave its processes behind
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+        raise
+    return (str(failure[0]).strip() or repr(failure[0])).splitlines()[-1] if failure else ""
+
+
+def _children(parent: int) -> set[int]:
+    """All processes below one; none where there is no /proc."""
+    found: set[int] = set()
+    for listed in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that ended
+            for child in map(int, listed.read_text().split()):
+                found |= {child} | _children(child)
+    return found
 
 
 def write(job: shards.Job) -> None:

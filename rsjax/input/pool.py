@@ -22,7 +22,7 @@ from rsjax.errors import RsjaxError, ShardError
 from rsjax.input import shards
 
 BEAT_S = 0.5  # between two reports of a worker
-START_S = 60.0  # that a worker may take to start, at least, before it counts as hung
+START_S = 60.0  # that a worker may take to start and open the download, at least
 KEPT = "Finished shards are kept: run the same command again"
 
 
@@ -165,7 +165,6 @@ def _work(pipe: Any, parent: int) -> None:
             pipe.send(("beat", count))
 
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        beat(0)
         while True:
             job = pipe.recv()
             try:

@@ -12,7 +12,7 @@ from rsjax import landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
-from rsjax.input import records, shards, statistics
+from rsjax.input import records, statistics
 from rsjax.input.manifest import Manifest
 from rsjax.input.shards import Job, open_dataset
 
@@ -80,7 +80,7 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
                 (stage / one.file).touch()  # TFDS takes the names of splits from files
         _write_tfds(made)
         written = [name for name in METADATA if (stage / name).is_file()]
-        made = dataclasses.replace(made, metadata={n: shards.digest(stage / n) for n in written})
+        made = dataclasses.replace(made, metadata={n: manifests.digest(stage / n) for n in written})
         manifests.save(made)
     # Last what says that all is there, on an object store as after a power loss.
     for name in (*written, manifests.FILE):

@@ -83,8 +83,8 @@ def _wait(future: concurrent.futures.Future[T], stall_s: float, reading: Callabl
         try:
             return future.result(max(began + share * stall_s - time.monotonic(), 0.0))
         except concurrent.futures.TimeoutError:
-            if future.done():  # the reader's own error
-                raise
+            if future.done():  # the reader's own error, or a batch that came just now
+                return future.result()
             log.warning("no batch for %.0f s; being read: %s", share * stall_s, reading())
     raise ShardError(
         f"no batch for {stall_s:g} s, gave up; being read: {reading()}. Check that the disk or "

@@ -25,7 +25,6 @@ from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError, NomenclatureError, ShardError
 from rsjax.input import manifest as manifests
 from rsjax.input import notes, records, statistics
-from rsjax.input.manifest import digest as digest
 from rsjax.landcover import Nomenclature
 
 SHARD_BYTES = 128 * 2**20  # large enough to read fast, small enough to lose little when killed
@@ -125,6 +124,7 @@ def write_shard(job: Job, beat: Callable[[int], None] = lambda samples: None) ->
     features = records.features(dataset.info, tally.classes.names)
     keys = _split_keys(job.dataset, job.source, job.options, job.split)
     keys = keys[len(keys) * job.index // job.total : len(keys) * (job.index + 1) // job.total]
+    beat(0)  # the download is open
 
     temporary = storage.stage(job.root) / f".{job.file}.{secrets.token_hex(4)}.tmp"
     skipped: list[dict[str, str]] = []
@@ -154,7 +154,7 @@ def write_shard(job: Job, beat: Callable[[int], None] = lambda samples: None) ->
             "records": len(keys) - len(skipped),
             "skipped": skipped,
             "bytes": temporary.stat().st_size,
-            "sha256": digest(temporary),
+            "sha256": manifests.digest(temporary),
             "ends_sha256": manifests.ends_digest(temporary),
             **tally.sums(),
         }

@@ -103,10 +103,7 @@ def _load(root: str) -> Manifest:
 
 def _digest(path: str) -> str:
     """The sha256 of a file, read in pieces."""
-    found, start = hashlib.sha256(), 0
-    while piece := storage.read(path, start, start + _PIECE):
-        found.update(piece)
-        start += len(piece)
-        if len(piece) < _PIECE:
-            break
+    found, size = hashlib.sha256(), storage.size(path) or 0
+    for start in range(0, size, _PIECE):  # stores refuse a range that begins at the end
+        found.update(storage.read(path, start, min(start + _PIECE, size)))
     return found.hexdigest()

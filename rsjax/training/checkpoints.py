@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from rsjax import sealed
 from rsjax.errors import CheckpointError
-from rsjax.input.shards import digest
+from rsjax.input.manifest import digest
 from rsjax.training import hosts
 
 log = logging.getLogger("rsjax")
@@ -47,6 +48,7 @@ class Checkpoints:
         self.directory = directory.absolute()
         self.writes = jax.process_index() == 0
         self.saving: list[int] = []
+        self.fault: Exception | None = None  # of the thread that saves
 
         def score(metrics: Any) -> tuple[float, int]:
             metrics = metrics or {}
@@ -92,6 +94,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, error: Any, *_: Any) -> None:
+        if self.fault and jax.process_count() > 1:
+            return
         failed: CheckpointError | None = None
         try:
             self.finish()
@@ -128,10 +132,15 @@ class Checkpoints:
 
     def _seal(self) -> None:
         """Seals the step that is being saved; Orbax calls it when all is written but the name."""
-        (folder,) = self.directory.glob(f"{self.saving[-1]}{TEMPORARY}*")
-        for path in folder.rglob("*"):
-            sealed.sync(path)
-        sealed.write(folder / SEAL, _digests(folder))
+        try:
+            (folder,) = self.directory.glob(f"{self.saving[-1]}{TEMPORARY}*")
+            for path in folder.rglob("*"):
+                with sealed.writing(path):
+                    sealed.sync(path)
+            sealed.write(folder / SEAL, _digests(folder))
+        except Exception as error:
+            self.fault = error
+            raise
 
     def _failed(self, error: Exception) -> CheckpointError:
         steps, self.saving = self.saving, []
@@ -142,7 +151,7 @@ class Checkpoints:
         reason = re.search(
             r"No space left on device|Disk quota exceeded|Permission denied", str(error)
         )
-        said = reason[0] if reason else str(error).splitlines()[0]
+        said = reason[0] if reason else (str(error) or repr(error)).splitlines()[0]
         return CheckpointError(
             f"{self.directory}: step {steps[-1] if steps else '?'} could not be saved ({said})"
             f"{sealed.free(self.directory)} from step {kept}"
@@ -154,6 +163,9 @@ class Checkpoints:
         Raises:
             CheckpointError: it could not be written, e.g. because the disk is full.
         """
+        while jax.process_count() > 1 and self.manager.is_saving_in_progress():
+            self._raise_fault()
+            time.sleep(0.01)
         try:
             self.manager.wait_until_finished()
         except Exception as error:
@@ -162,8 +174,14 @@ class Checkpoints:
         if self.writes:
             shutil.rmtree(self.directory / "_trash", ignore_errors=True)
 
+    def _raise_fault(self) -> None:
+        """Of many processes: Orbax would wait for the others, which wait for this one."""
+        if self.fault and jax.process_count() > 1:
+            raise self._failed(self.fault) from self.fault
+
     def poll(self) -> None:
         """Raises what went wrong in the background, without waiting for what is not done."""
+        self._raise_fault()
         if self.saving and not self.manager.is_saving_in_progress():
             self.finish()
 

@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from rsjax import bundle, lock, models, tasks
+from rsjax import bundle, lock, models, sealed, tasks
 from rsjax.config import steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
-from rsjax.sealed import write_json
 from rsjax.training import data, hosts, layout, optimizer, sharding, speed, step
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle
@@ -26,6 +25,8 @@ from rsjax.training.logging import Progress, Writer
 from rsjax.training.preemption import watch
 
 log = logging.getLogger("rsjax")
+
+FINISHED = "finished.json"  # in the workdir, once training, test and report are done
 
 
 def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
@@ -46,8 +47,11 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         # -- Workdir and devices -------------------------------------------------------------
         sharding.set_up(config)
         stop_now = stack.enter_context(watch())  # from here on, also while compiling
-        if jax.process_index() == 0:
+        first_process, own = jax.process_index() == 0, workdir / "bundle"
+        if first_process:
             stack.enter_context(lock.exclusive(workdir))
+            bundle.recover(own)
+            sealed.clean(workdir, workdir / "eval")
         mesh = sharding.make_mesh(config.mesh.model)
         parts = config.optimizer.accumulate_steps
         sharding.check_batch("batch_size", config.batch_size, mesh, parts)
@@ -129,7 +133,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             state, saved = restored
             position = data.resume_position(config, saved["data"], fingerprint)
             best, since_best = saved["best"], saved["since_best"]
-            if best is not None and not hosts.agree(bundle.is_sound(workdir / "bundle")):
+            if best is not None and not hosts.agree(first_process and bundle.is_sound(own)):
                 if again := checkpoints.restore_best(target, best):
                     log.warning("the bundle is gone or damaged: step %d writes it anew", again[1])
                     save_bundle(workdir, again[0], inputs, made, about, *again[1:])
@@ -141,8 +145,9 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             state, position = sharding.run_once(init, placed), 0
             best, since_best = None, 0
         first = int(state["step"])
-        if jax.process_index() == 0:
-            write_json(workdir / "config.json", to_json(config))
+        if first_process:
+            sealed.write_json(workdir / "config.json", to_json(config))
+            (workdir / FINISHED).unlink(missing_ok=True)
 
         # -- Train ---------------------------------------------------------------------------
         batches = pipeline.OnMesh(
@@ -257,13 +262,13 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 log.warning("asked to stop: saved step %d; the same command resumes", now)
                 return {}
         checkpoints.finish()
-        if not config.data.validation_split or not hosts.agree((workdir / "bundle").exists()):
+        if not config.data.validation_split or not hosts.agree(first_process and own.exists()):
             save_bundle(workdir, state, inputs, made, about, now, {})
 
         # -- Test and report -----------------------------------------------------------------
         final = config.data.test_split or config.data.validation_split
-        if not final:
-            return {}
-        scalars = test_best(workdir, examine, made, final)
+        scalars = test_best(workdir, examine, made, final) if final else {}
         writer.scalars(now, {f"{final}/{k}": v for k, v in scalars.items()})
+        if first_process:  # for scripts that start the command until it is there
+            sealed.write_json(workdir / FINISHED, {"step": now, "split": final, **scalars})
         return scalars

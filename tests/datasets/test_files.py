@@ -311,3 +311,9 @@ def test_open_part_takes_folder_or_tar_and_tells_how_to_do_without(tmp_path):
         files.open_part(tmp_path / "three", "S2", "", "")
     with pytest.raises(DatasetError, match=r"S2\.tar is there.*https://p.*sensors=\('s1',\)"):
         files.open_part(tmp_path / "four", "S2", "https://p", "sensors=('s1',)")
+
+
+def test_a_link_to_nothing_is_a_missing_file(tmp_path):
+    (tmp_path / "image.tif").symlink_to(tmp_path / "elsewhere" / "image.tif")
+    with pytest.raises(DatasetError, match="no such file"):
+        files.open_source(tmp_path).read("image.tif")

@@ -44,7 +44,7 @@ class many_shards:
 
 
 def digests(root):
-    return {p.name: shards.digest(p) for p in sorted(root.glob("*.array_record*"))}
+    return {p.name: manifests.digest(p) for p in sorted(root.glob("*.array_record*"))}
 
 
 def test_every_sample_arrives_unchanged(download, prepared):

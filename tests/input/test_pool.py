@@ -35,6 +35,7 @@ shards.SHARD_BYTES = 2**20
 write = shards.write_shard
 
 def act(job, beat):
+    beat(0)
     if {word!r} in job.file:
         {act}
     return write(job, beat)

@@ -68,7 +68,7 @@ def test_a_run_learns_and_leaves_what_it_promises(unbroken):
     workdir, scalars = unbroken
     assert scalars["mAP_macro"] > scalars["mAP_macro_of_class_frequencies"]
     for name in ("bundle/rsjax.json", "config.json", "metrics.jsonl", "report.html",
-                 "eval/test.json"):  # fmt: skip
+                 "eval/test.json", "finished.json"):  # fmt: skip
         assert (workdir / name).is_file(), name
     assert list(workdir.glob("events.out.tfevents*"))
     assert list((workdir / "profile").rglob("*.xplane.pb"))

@@ -16,7 +16,7 @@ from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
 from rsjax.input import records
-from rsjax.input.shards import digest
+from rsjax.input.manifest import digest
 from rsjax.landcover import Nomenclature
 from rsjax.training import report
 from rsjax.training.evaluate import Results
