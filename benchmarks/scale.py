@@ -1,6 +1,6 @@
 """How cost grows with the number of records: prepare, start, shuffle, resume, an epoch's memory.
 
-    python benchmarks/scale.py --samples=BigEarthNet --folder=/big/disk --out=benchmarks/scale.md
+    python benchmarks/scale.py --samples=BigEarthNet --folder=/big/disk --out=scale.md
 
 Needs 165 KB of disk a record (33 GB for the largest of the default sizes), and removes it again.
 Each figure comes from a process of its own. The download is `--samples` replicated by links (see
