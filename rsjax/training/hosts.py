@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import re
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 
-from rsjax.errors import RsjaxError
+from rsjax.errors import ConfigError, RsjaxError
 from rsjax.training import join
 from rsjax.training.join import client, end, who
 
@@ -44,6 +45,29 @@ def agree(value: bool) -> bool:
     if jax.process_index() == 0:
         client().key_value_set(key, str(int(value)))
     return client().blocking_key_value_get(key, WAIT_S * 1000) == "1"
+
+
+def refuse_differences(values: dict[str, Any]) -> None:
+    """Compares plain values, by name, with those of the first process.
+
+    Processes that run different programs would wait for each other without end.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    if jax.process_count() == 1:
+        return
+    key, own = f"rsjax/{next(_numbers)}/values", {k: repr(v) for k, v in values.items()}
+    if jax.process_index() == 0:
+        client().key_value_set(key, json.dumps(own))
+    first = json.loads(client().blocking_key_value_get(key, WAIT_S * 1000))
+    changed = [k for k in {**own, **first} if own.get(k) != first.get(k)]
+    if changed:
+        raise ConfigError(
+            "the processes were given different configs: "
+            + "; ".join(f"{k}={own.get(k)} here, {first.get(k)} for process 0" for k in changed)
+            + ". Start the same command on every host"
+        )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rsjax import bundle, lock, models, sealed, tasks
-from rsjax.config import steps_of, to_json
+from rsjax.config import flatten, steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
 from rsjax.training import data, hosts, layout, optimizer, sharding, speed, step
@@ -47,6 +47,9 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         # -- Workdir and devices -------------------------------------------------------------
         sharding.set_up(config)
         stop_now = stack.enter_context(watch())  # from here on, also while compiling
+        # Where the shards lie may differ: each host may have its own copy.
+        here = ("data.data_dir", "data.source", "compilation_cache_dir")
+        hosts.refuse_differences({k: v for k, v in flatten(config) if k not in here})
         first_process, own = jax.process_index() == 0, workdir / "bundle"
         if first_process:
             stack.enter_context(lock.exclusive(workdir))

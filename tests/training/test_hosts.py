@@ -232,6 +232,13 @@ def test_an_error_of_one_process_ends_all_and_is_told_by_all(data_dir, tmp_path)
     assert "process 0 of 2 ends because another did. process 1 of 2:" in run.logs[0].read_text()
 
 
+def test_processes_with_different_configs_are_refused(data_dir, tmp_path):
+    rules = {"mesh.rules": (("conv", "fsdp"),)}
+    run = Run(data_dir, tmp_path, "a", 2, only_second=rules)
+    assert run.codes() == [1, 1], run.output()
+    assert "mesh.rules=(('conv', 'fsdp'),) here, () for process 0" in run.logs[1].read_text()
+
+
 def test_one_process_waits_for_nobody():
     hosts.barrier("alone")
     assert hosts.agree(True)
