@@ -32,7 +32,7 @@ def _full(
         place = lab.fresh("disk")
         try:
             with small_disk(place, int(lab.rng.uniform(*shares) * need) // 4096 * 4096) as resize:
-                folder = place / "work"
+                folder = place / "run"
                 ended = command(folder, True)
                 row.tries += 1
                 if ended.code == 0:  # it fitted after all, or went on without: must be whole
