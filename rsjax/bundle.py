@@ -76,13 +76,12 @@ class Model:
         """The Linen module."""
         from rsjax import models
 
-        model = self.about["model"]  # JSON knows no tuples, and a module must be hashable
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in model["fields"].items()}
+        model = self.about["model"]
         return models.get(
             model["name"],
             num_classes=self.about["outputs"],
             dtype=jax.numpy.dtype(model["dtype"]).type,
-            **fields,
+            **model["fields"],
         )
 
     @functools.cached_property

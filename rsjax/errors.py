@@ -44,3 +44,7 @@ class DiskError(RsjaxError):
 
 class BundleError(RsjaxError):
     """A trained model that cannot be loaded, or input that it cannot take."""
+
+
+class WeightsError(RsjaxError):
+    """Published weights that cannot be read or do not fit the model."""

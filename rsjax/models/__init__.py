@@ -1,18 +1,26 @@
 """Architectures by name, one a file.
 
 Contract: `Model(num_classes, ...)(x, train) -> logits` is a Linen module; `x` is (B, H, W, C)
-standardised bands, any C; logits are float32, (B, num_classes) per image or
-(B, H, W, num_classes) per pixel at the input's resolution. Backbones have a method
-`features(x, train) -> {stage: map}`, fine to coarse, that decoders share. Parameters and
-statistics are float32, `dtype` is the compute type; statistics live in 'batch_stats', randomness
-comes from the rng 'dropout'. Module names follow the reference implementation, so that its
-weights load by a rule. No model knows a dataset, task or sensor.
+standardised bands, any C and from 32 pixels any H and W; logits are float32, (B, num_classes) per
+image or (B, H, W, num_classes) per pixel. Parameters and statistics are float32, `dtype` is the
+compute type; statistics live in 'batch_stats', randomness comes from the rng 'dropout'. Where a
+published architecture has an auxiliary classifier, its logits are sown as 'logits' in the
+collection 'auxiliary' in training, and the field `aux_weight` is their weight in the loss. No
+model knows a dataset, task or sensor.
+
+Backbones (`BACKBONES`) have `features(x, train) -> {stage: map}`, fine to coarse, and `strides`,
+the pixels of the image for each of a map; a map has ceil or floor of side / stride pixels, and
+decoders fit it to the finer one. Decoders make theirs by `backbone(encoder_name, ...)`.
+
+Module names follow the reference implementation (each file says which), so that its weights load
+by a rule: what torch calls `layer1.0.conv1.weight` is `layer1_0/conv1/kernel` here.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rsjax.errors import ConfigError
@@ -20,14 +28,16 @@ from rsjax.errors import ConfigError
 if TYPE_CHECKING:
     import flax.linen as nn
 
-# name: (module, constructor in it); imported when asked for.
-TABLE = {
-    "resnet18": ("rsjax.models.resnet", "resnet18"),
-    "resnet34": ("rsjax.models.resnet", "resnet34"),
-    "resnet50": ("rsjax.models.resnet", "resnet50"),
-    "resnet101": ("rsjax.models.resnet", "resnet101"),
-    "resnet152": ("rsjax.models.resnet", "resnet152"),
+# module: the constructors in it, which are the names; imported when asked for.
+BACKBONE_MODULES = {
+    "resnet": (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("resnext50_32x4d", "wide_resnet50_2"),
+    ),
 }
+DECODER_MODULES: dict[str, tuple[str, ...]] = {}
+BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
+TABLE = BACKBONES | {name: module for module, names in DECODER_MODULES.items() for name in names}
 
 
 def get(name: str, **fields: Any) -> nn.Module:
@@ -39,8 +49,7 @@ def get(name: str, **fields: Any) -> nn.Module:
     """
     if name not in TABLE:
         raise ConfigError(f"unknown model {name!r}; known models: {', '.join(TABLE)}")
-    module, constructor = TABLE[name]
-    build = getattr(importlib.import_module(module), constructor)
+    build = getattr(importlib.import_module(f"{__name__}.{TABLE[name]}"), name)
     parameters = {
         key: parameter
         for key, parameter in inspect.signature(build).parameters.items()
@@ -58,4 +67,31 @@ def get(name: str, **fields: Any) -> nn.Module:
         raise ConfigError(
             f"model {name!r}: {'; '.join(found)}; its fields are: {', '.join(parameters)}"
         )
-    return build(**fields)
+    return build(**{key: _hashable(value) for key, value in fields.items()})
+
+
+def backbone(name: str, fields: Mapping[str, Any] | None = None, **defaults: Any) -> nn.Module:
+    """The backbone of this name for a decoder, without a classifier.
+
+    Args:
+        name: name in `BACKBONES`.
+        fields: fields that its user chose; they win over the defaults.
+        defaults: what the decoder wants it to have, e.g. `dtype`, `norm` or `output_stride`.
+
+    Raises:
+        ConfigError: no backbone has this name, or a field is unknown.
+    """
+    if name not in BACKBONES:
+        raise ConfigError(f"unknown encoder {name!r}; known encoders: {', '.join(BACKBONES)}")
+    return get(name, **{"num_classes": 0, **defaults, **dict(fields or {})})
+
+
+def _hashable(value: Any) -> Any:
+    """What a module can hold as a field: JSON and configs know no tuples, Linen wants hashes."""
+    from flax.core import freeze
+
+    if isinstance(value, (list, tuple)):
+        return tuple(_hashable(item) for item in value)
+    if isinstance(value, Mapping):
+        return freeze({key: _hashable(item) for key, item in value.items()})
+    return value

@@ -1,4 +1,4 @@
-"""Layers that every architecture shares: the one convolution, batch norm, stochastic depth.
+"""Layers that every architecture shares: convolutions, normalisation, stochastic depth.
 
 A convolution is lowered per platform: as itself on GPU and TPU, as a matrix product on CPU where
 XLA's CPU convolution is slow (`benchmarks/conv_cpu.py` has the measurement). The mathematics is
@@ -8,6 +8,8 @@ the same everywhere; only the order of the float additions differs.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rsjax.errors import ConfigError
+
 Array = jax.Array
+Pair = tuple[int, int]
 
 MOMENTUM = 0.9  # of the running statistics: torchvision's momentum 0.1
 EPSILON = 1e-5
@@ -33,7 +38,7 @@ def conv2d(
     kernel: Array,
     *,
     strides: int = 1,
-    padding: int = 0,
+    padding: int | Pair = 0,
     dilation: int = 1,
     groups: int = 1,
 ) -> Array:
@@ -41,22 +46,23 @@ def conv2d(
 
     Args:
         x: (B, H, W, C).
-        kernel: (k, k, C / groups, D), of the dtype of `x`.
+        kernel: (kh, kw, C / groups, D), of the dtype of `x`.
         strides: step of the output grid in pixels, both axes.
-        padding: zeros added on each of the four sides.
+        padding: zeros added on each of the four sides; or above and below, left and right.
         dilation: distance between the taps of the kernel in pixels.
         groups: number of groups of channels that do not see each other.
 
     Returns:
-        (B, H', W', D) with H' = (H + 2 padding - dilation (k - 1) - 1) // strides + 1.
+        (B, H', W', D) with H' = (H + 2 padding - dilation (kh - 1) - 1) // strides + 1.
     """
+    padding = pair(padding)
 
     def native(x: Array, kernel: Array) -> Array:
         return lax.conv_general_dilated(
             x,
             kernel,
             window_strides=(strides, strides),
-            padding=[(padding, padding)] * 2,
+            padding=[(side, side) for side in padding],
             rhs_dilation=(dilation, dilation),
             dimension_numbers=DIMENSION_NUMBERS,
             feature_group_count=groups,
@@ -69,7 +75,7 @@ def conv2d(
     # platform's form on each of them, and the patches are large.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def matmul(x: Array, kernel: Array) -> Array:
-        patches = _patches(x, kernel.shape[0], strides, padding, dilation)
+        patches = _patches(x, (kernel.shape[0], kernel.shape[1]), strides, padding, dilation)
         taps_in = kernel.reshape(-1, kernel.shape[-1])
         return lax.dot_general(patches, taps_in, (((3,), (0,)), ((), ())))
 
@@ -82,53 +88,60 @@ def matmul_on_cpu(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strid
     That is faster for nearly every shape measured, up to 50 times where the map is no larger than
     the kernel; the limit is for memory, as the backward pass keeps the patches of every layer.
     """
-    size, _, channels, _ = kernel_shape
+    taps = kernel_shape[0] * kernel_shape[1]
     rows, cols = (-(-side // strides) for side in x_shape[1:3])
-    return size == 1 or rows * cols * size * size * channels <= PATCH_LIMIT
+    return taps == 1 or rows * cols * taps * kernel_shape[2] <= PATCH_LIMIT
 
 
-def _patches(x: Array, size: int, strides: int, padding: int, dilation: int) -> Array:
-    """What each output pixel sees, (B, H', W', size * size * C), taps in the kernel's order.
+def pair(value: int | Pair) -> Pair:
+    """(rows, columns) of what may be given as one number for both."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def _patches(x: Array, size: Pair, strides: int, padding: Pair, dilation: int) -> Array:
+    """What each output pixel sees, (B, H', W', kh * kw * C), taps in the kernel's order.
 
     By slices: `lax.conv_general_dilated_patches` is a convolution itself, and slow on CPU.
     """
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    x = jnp.pad(x, ((0, 0), *((side, side) for side in padding), (0, 0)))
     batch, height, width, channels = x.shape
-    reach = dilation * (size - 1)
+    down, right = (dilation * (taps - 1) for taps in size)
     taps = [
         lax.slice(
             x,
             (0, row, col, 0),
-            (batch, height - reach + row, width - reach + col, channels),
+            (batch, height - down + row, width - right + col, channels),
             (1, strides, strides, 1),
         )
-        for row in range(0, reach + 1, dilation)
-        for col in range(0, reach + 1, dilation)
+        for row in range(0, down + 1, dilation)
+        for col in range(0, right + 1, dilation)
     ]
     return taps[0] if len(taps) == 1 else jnp.concatenate(taps, axis=-1)
 
 
 class Conv(nn.Module):
-    """A square convolution, padded on all sides alike by dilation * (kernel_size // 2).
+    """A convolution, by default padded on both sides alike by dilation * (kernel_size // 2).
 
     That is torchvision's padding, not 'SAME' (which pads one side only where it strides).
 
     Attributes:
         features: output channels.
-        kernel_size: taps along each axis.
+        kernel_size: taps along both axes, or (down, right).
         strides: step of the output grid in pixels.
         dilation: distance between taps in pixels.
         groups: groups of channels that do not see each other.
+        padding: zeros on each side, or (above and below, left and right); None: the default.
         use_bias: adds a bias per output channel.
         dtype: compute type; parameters are float32.
         kernel_init: initialiser of the kernel.
     """
 
     features: int
-    kernel_size: int = 3
+    kernel_size: int | Pair = 3
     strides: int = 1
     dilation: int = 1
     groups: int = 1
+    padding: int | Pair | None = None
     use_bias: bool = False
     dtype: Any = jnp.float32
     kernel_init: nn.initializers.Initializer = conv_init
@@ -136,16 +149,71 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(B, H, W, C) to (B, H', W', features)."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
+        size = pair(self.kernel_size)
+        shape = (*size, x.shape[-1] // self.groups, self.features)
+        same = (self.dilation * (size[0] // 2), self.dilation * (size[1] // 2))
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = conv2d(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             strides=self.strides,
-            padding=self.dilation * (self.kernel_size // 2),
+            padding=same if self.padding is None else self.padding,
             dilation=self.dilation,
             groups=self.groups,
         )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        return y
+
+
+class ConvTranspose(nn.Module):
+    """A transposed convolution, torch's `ConvTranspose2d`: H to (H - 1) * strides - 2 p + k.
+
+    The kernel is (kh, kw, features, C), Keras' layout and torch's by the rule for convolutions.
+
+    Attributes:
+        features: output channels.
+        kernel_size: taps along both axes, k.
+        strides: pixels of the output for each of the input.
+        padding: rows and columns cut from each side of the whole output, p.
+        use_bias: adds a bias per output channel.
+        dtype: compute type; parameters are float32.
+        kernel_init: initialiser of the kernel.
+    """
+
+    features: int
+    kernel_size: int = 2
+    strides: int = 2
+    padding: int = 0
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    # Each output pixel sees k^2 / strides^2 taps; the last but one axis is the output's.
+    kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
+        2.0, "fan_in", "normal", in_axis=-1, out_axis=-2
+    )
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """(B, H, W, C) to (B, H', W', features)."""
+        size, step = self.kernel_size, self.strides
+        shape = (size, size, self.features, x.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
+        x = x.astype(self.dtype)
+        batch, height, width, _ = x.shape
+        if size == step and self.padding == 0:  # no overlap: one product, then pixels in place
+            y = jnp.einsum("bhwc,ijoc->bhiwjo", x, kernel)
+            y = y.reshape(batch, height * size, width * size, self.features)
+        else:
+            edge = size - 1 - self.padding
+            y = lax.conv_general_dilated(
+                x,
+                kernel[::-1, ::-1],
+                window_strides=(1, 1),
+                padding=[(edge, edge)] * 2,
+                lhs_dilation=(step, step),
+                dimension_numbers=("NHWC", "HWOI", "NHWC"),
+            )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
@@ -160,10 +228,12 @@ class BatchNorm(nn.Module):
 
     Attributes:
         dtype: type of the output.
+        epsilon: added to the variance.
         scale_init: initialiser of the scale.
     """
 
     dtype: Any = jnp.float32
+    epsilon: float = EPSILON
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
@@ -187,9 +257,57 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         mean, factor, bias = (
             jnp.expand_dims(v, tuple(range(x.ndim - 1)))
-            for v in (mean, lax.rsqrt(var + EPSILON) * scale, bias)
+            for v in (mean, lax.rsqrt(var + self.epsilon) * scale, bias)
         )
         return ((x - mean) * factor + bias).astype(self.dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation, for small batches; Wu and He, arXiv:1803.08494.
+
+    Named and called as `BatchNorm`; it has no running statistics.
+
+    Attributes:
+        dtype: type of the output.
+        epsilon: added to the variance.
+        scale_init: initialiser of the scale.
+        groups: groups of channels; their greatest common divisor where they do not divide.
+    """
+
+    dtype: Any = jnp.float32
+    epsilon: float = EPSILON
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    groups: int = 32
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Normalises (B, ..., C) for each image and group of channels."""
+        del train
+        channels = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        groups = math.gcd(self.groups, channels)
+        y = x.astype(jnp.float32).reshape(*x.shape[:-1], groups, channels // groups)
+        axes = (*range(1, y.ndim - 2), y.ndim - 1)
+        mean = jnp.mean(y, axes, keepdims=True)
+        var = jnp.mean(jnp.square(y - mean), axes, keepdims=True)
+        y = ((y - mean) * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
+        scale, bias = (jnp.expand_dims(v, tuple(range(x.ndim - 1))) for v in (scale, bias))
+        return (y * scale + bias).astype(self.dtype)
+
+
+NORMS = {"batch": BatchNorm, "group": GroupNorm}
+
+
+def norm_layer(norm: str, dtype: Any, epsilon: float = EPSILON) -> Callable[..., nn.Module]:
+    """The constructor of the normalisation called `norm`, 'batch' or 'group'.
+
+    Raises:
+        ConfigError: there is no such normalisation.
+    """
+    if norm not in NORMS:
+        raise ConfigError(f"no normalisation {norm!r}; choose one of: {', '.join(NORMS)}")
+    return functools.partial(NORMS[norm], dtype=dtype, epsilon=epsilon)
 
 
 class DropPath(nn.Module):

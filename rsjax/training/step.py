@@ -64,10 +64,13 @@ def make_train_step(
             {"params": params, "batch_stats": batch_stats},
             batch["image"],
             True,
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "auxiliary"],
             rngs={"dropout": key},
         )
-        return task.loss(logits, batch["target"], batch["valid"]), updates.get("batch_stats", {})
+        loss = task.loss(logits, batch["target"], batch["valid"])
+        for extra in jax.tree.leaves(updates.get("auxiliary", {})):
+            loss = loss + model.aux_weight * task.loss(extra, batch["target"], batch["valid"])
+        return loss, updates.get("batch_stats", {})
 
     def gradient(state: State, batch: Batch, key: jax.Array) -> Any:
         if parts == 1:

@@ -8,6 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from peers import (
+    equals_keras,
+    equals_torch,
+    images,
+    keras_leaves,
+    parameters,
+    quick_jit,
+    randomised,
+    relative_error,
+    train_step,
+)
 
 from rsjax import models
 from rsjax.errors import ConfigError
@@ -20,40 +31,14 @@ PARAMETERS = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "wide_resnet50_2": 68_883_240,
 }
 
 
 def small(**fields):
     fields = {"num_classes": 5, "stage_sizes": (1, 1), "block": BasicBlock, "width": 8} | fields
     return ResNet(**fields)
-
-
-def randomised(model, x, seed=0):
-    """Variables with every leaf drawn at random: none keeps a value that hides an error."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, False))
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        if name == "kernel":
-            value = rng.normal(0, np.sqrt(1 / np.prod(leaf.shape[:-1])), leaf.shape)
-        elif name in ("scale", "var"):
-            value = rng.uniform(0.5, 1.5, leaf.shape)
-        else:
-            value = rng.normal(0, 0.2, leaf.shape)
-        return jnp.asarray(value, jnp.float32)
-
-    return jax.tree.map_with_path(draw, shapes)
-
-
-# Compiles in half the time; the slower code costs less than that here.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 
 @functools.cache
@@ -70,33 +55,11 @@ def apply(model, variables, x, train, seed=0, method=None):
     return compiled(model, train, method)(variables, x, seed)
 
 
-def images(*shape):
-    return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
-
-
-def relative_error(found, wanted):
-    found, wanted = np.asarray(found), np.asarray(wanted)
-    assert found.shape == wanted.shape
-    return np.abs(found - wanted).max() / np.abs(wanted).max()
-
-
 def by_torch_name(tree):
     return {
         "/".join(entry.key for entry in path): leaf
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
-
-
-@pytest.fixture
-def lenient():
-    """Keras relies on implicit promotion, and warns while it is imported."""
-    with (
-        jax.numpy_rank_promotion("allow"),
-        jax.numpy_dtype_promotion("standard"),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def keras_resnet(shape, sizes, bottleneck, width, stem, classes):
@@ -146,16 +109,6 @@ def keras_resnet(shape, sizes, bottleneck, width, stem, classes):
     return keras.Model(inputs, kl.Dense(classes, name="fc")(x))
 
 
-def keras_values(layer, variables):
-    """Our values of one Keras layer's variables, in its order."""
-    params, stats = variables["params"], variables["batch_stats"]
-    for key in layer.name.split("-"):
-        params, stats = params[key], stats.get(key, {})
-    found = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
-    return [({**params, **stats})[found.get(v.name, v.name)] for v in layer.variables]
-
-
-@pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize(
     ("sizes", "block", "size", "stem"),
     [
@@ -169,56 +122,55 @@ def test_equals_keras(sizes, block, size, stem):
     x = images(4, *shape)
     model = ResNet(5, sizes, block, width=4, stem=stem)
     variables = randomised(model, x)
-    peer = keras_resnet(shape, sizes, block is Bottleneck, 4, stem, 5)
-    count = 0
-    for layer in (layer for layer in peer.layers if layer.variables):
-        values = keras_values(layer, variables)
-        layer.set_weights([np.asarray(v) for v in values])
-        count += len(values)
-    assert count == len(jax.tree.leaves(variables))
-    state = [
-        [v.value for v in vs] for vs in (peer.trainable_variables, peer.non_trainable_variables)
-    ]
-    names = [v.path for v in peer.trainable_variables]
-    weights = jnp.linspace(-1, 1, 20).reshape(4, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = keras_resnet(shape, sizes, block is Bottleneck, 4, stem, 5)
+    equals_keras(model, peer, variables, keras_leaves, x)
 
-    def peer_loss(trainable, train):
-        logits, stats = peer.stateless_call(trainable, state[1], x, training=train)
-        return jnp.sum(weights * logits), (logits, stats)
 
-    def loss(params, train):
-        logits, updates = model.apply(
-            {**variables, "params": params}, x, train, mutable=["batch_stats"]
-        )
-        return jnp.sum(weights * logits), (logits, updates)
+@pytest.mark.parametrize(
+    ("sizes", "block", "dilated", "fields", "size"),
+    [
+        ((2, 1), BasicBlock, (), {}, 33),
+        ((1, 2, 2), Bottleneck, (2, 3), {"output_stride": 4}, 17),
+        ((1, 2), Bottleneck, (2,), {"output_stride": 4, "groups": 4, "group_width": 16}, 20),
+    ],
+)
+def test_equals_torch(sizes, block, dilated, fields, size):
+    pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    from torch_resnet import ResNet as Peer
 
-    _, (wanted, _) = quick_jit(peer_loss, static_argnums=1)(state[0], False)
-    _, (found, _) = quick_jit(loss, static_argnums=1)(variables["params"], False)
-    assert relative_error(found, wanted) < 1e-4
-
-    step = quick_jit(jax.grad(peer_loss, has_aux=True), static_argnums=1)
-    peer_grads, (wanted, peer_stats) = step(state[0], True)
-    step = quick_jit(jax.grad(loss, has_aux=True), static_argnums=1)
-    grads, (found, updates) = step(variables["params"], True)
-    assert relative_error(found, wanted) < 1e-4
-
-    ours = {"params": grads, **updates}
-    theirs = dict(zip(names, peer_grads, strict=True))
-    theirs |= dict(zip((v.path for v in peer.non_trainable_variables), peer_stats, strict=True))
-    for layer in (layer for layer in peer.layers if layer.variables):
-        for variable, value in zip(layer.variables, keras_values(layer, ours), strict=True):
-            limit = 1e-4 if "moving" in variable.name else 1e-3
-            assert relative_error(value, theirs[variable.path]) < limit, variable.path
+    model = ResNet(5, sizes, block, width=8, **fields)
+    options = {"groups": fields.get("groups", 1), "per_group": fields.get("group_width", 64)}
+    peer = Peer(5, 2, sizes, block is Bottleneck, 8, dilated, **options)
+    equals_torch(model, peer, images(4, size, size, 2))
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_count_is_torchvisions(name):
-    model = models.get(name, num_classes=1000)
-    x = jnp.zeros((1, 64, 64, 3))
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), x, False))
-    leaves = jax.tree.leaves(variables["params"])
-    assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert parameters(models.get(name, num_classes=1000)) == PARAMETERS[name]
+
+
+def test_output_stride_keeps_the_map_fine_and_says_so():
+    x = jnp.zeros((1, 64, 64, 2))
+    for stride in (8, 16, 32):
+        model = models.get("resnet18", num_classes=3, width=4, output_stride=stride)
+        maps, _ = jax.eval_shape(
+            lambda m=model: m.init_with_output(jax.random.key(0), x, False, method=m.features)
+        )
+        assert {k: 64 // v.shape[1] for k, v in maps.items()} == model.strides
+        assert model.strides["layer4"] == stride
+    with pytest.raises(ConfigError, match="output_stride 12"):
+        _ = models.get("resnet18", num_classes=3, output_stride=12).strides
+
+
+def test_remat_changes_no_number():
+    x = images(2, 16, 16, 3)
+    variables = randomised(small(), x)
+    weights = jnp.ones((2, 5))
+    plain = train_step(small(), variables, x, weights)
+    again = train_step(small(remat=True), variables, x, weights)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, again)
 
 
 def test_names_are_torchvisions():

@@ -1,0 +1,1 @@
+"""Published weights into our models, by rules: file -> arrays -> our names and layouts."""
