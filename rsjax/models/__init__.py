@@ -34,6 +34,10 @@ BACKBONE_MODULES = {
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnext50_32x4d", "wide_resnet50_2"),
     ),
+    "vgg": (
+        *("vgg11", "vgg13", "vgg16", "vgg19"),
+        *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    ),
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
