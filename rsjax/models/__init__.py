@@ -39,7 +39,9 @@ BACKBONE_MODULES = {
         *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
     ),
 }
-DECODER_MODULES: dict[str, tuple[str, ...]] = {}
+DECODER_MODULES: dict[str, tuple[str, ...]] = {
+    "segnet": ("segnet",),
+}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
 TABLE = BACKBONES | {name: module for module, names in DECODER_MODULES.items() for name in names}
 
