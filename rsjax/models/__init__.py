@@ -40,6 +40,7 @@ BACKBONE_MODULES = {
     ),
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {
+    "fcn": ("fcn", "fcn_resnet50", "fcn_resnet101", "fcn32s", "fcn16s", "fcn8s"),
     "segnet": ("segnet",),
 }
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
