@@ -34,8 +34,15 @@ BACKBONE_MODULES = {
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnext50_32x4d", "wide_resnet50_2"),
     ),
+    "vgg": (
+        *("vgg11", "vgg13", "vgg16", "vgg19"),
+        *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    ),
 }
-DECODER_MODULES: dict[str, tuple[str, ...]] = {}
+DECODER_MODULES: dict[str, tuple[str, ...]] = {
+    "fcn": ("fcn", "fcn_resnet50", "fcn_resnet101", "fcn32s", "fcn16s", "fcn8s"),
+    "segnet": ("segnet",),
+}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
 TABLE = BACKBONES | {name: module for module, names in DECODER_MODULES.items() for name in names}
 

@@ -5,6 +5,7 @@ over by the rules that published weights take.
 """
 
 import functools
+import re
 import warnings
 
 import jax
@@ -82,7 +83,7 @@ def assert_close_leaves(found, wanted, limit):
     """Each leaf within `limit`; leaves that should be next to zero are measured by the others."""
     found, wanted = flat(found), flat(wanted)
     assert set(found) == set(wanted)
-    typical = np.median([np.abs(v).max() for v in wanted.values()])
+    typical = np.median([np.abs(v).max() for v in wanted.values()]) if wanted else 0
     for name, value in wanted.items():
         error = np.abs(found[name] - value).max() / max(np.abs(value).max(), typical)
         assert error < limit, f"{name}: {error:.2g}"
@@ -114,6 +115,17 @@ def train_step(model, variables, x, weights):
 
     grads, (logits, updates) = quick_jit(jax.grad(loss, has_aux=True))(variables["params"])
     return logits, updates.get("batch_stats", {}), grads
+
+
+def recomputed(model, x):
+    """How many parts of a model are computed again for its gradient."""
+
+    def logits(variables):
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply(variables, x, True, mutable=["batch_stats", "auxiliary"], rngs=rngs)
+
+    jaxpr = str(jax.make_jaxpr(logits)(shapes_of(model, x)))
+    return len(re.findall(r"\b(?:checkpoint|remat\w*)\[", jaxpr))
 
 
 def equals_torch(model, peer, x, *, limit=1e-4, gradient_limit=1e-3, unused=()):
@@ -255,7 +267,7 @@ def keras_leaves(layer):
     names = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
 
     def values(tree):
-        params, stats = tree["params"], tree["batch_stats"]
+        params, stats = tree["params"], tree.get("batch_stats", {})
         for key in layer.name.split("-"):
             params, stats = params.get(key, {}), stats.get(key, {})
         return [{**params, **stats}[names.get(v.name, v.name)] for v in layer.variables]
