@@ -35,7 +35,10 @@ BACKBONE_MODULES = {
         *("resnext50_32x4d", "wide_resnet50_2"),
     ),
 }
-DECODER_MODULES: dict[str, tuple[str, ...]] = {}
+DECODER_MODULES: dict[str, tuple[str, ...]] = {
+    "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),
+    "unet": ("unet2015", "unet"),
+}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
 TABLE = BACKBONES | {name: module for module, names in DECODER_MODULES.items() for name in names}
 
