@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 
 # module: the constructors in it, which are the names; imported when asked for.
 BACKBONE_MODULES = {
+    "densenet": ("densenet121", "densenet161", "densenet169", "densenet201"),
     "resnet": (
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnext50_32x4d", "wide_resnet50_2"),
     ),
 }
-DECODER_MODULES: dict[str, tuple[str, ...]] = {}
+DECODER_MODULES: dict[str, tuple[str, ...]] = {
+    "fc_densenet": ("fc_densenet56", "fc_densenet67", "fc_densenet103"),
+}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
 TABLE = BACKBONES | {name: module for module, names in DECODER_MODULES.items() for name in names}
 
