@@ -96,7 +96,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     Bands, statistics and task are those of the model; the shards are those of the config.
 
     Raises:
-        BundleError: there is no model.
+        BundleError: there is no model, or one that cannot predict.
         RsjaxError: the model and the shards have other classes.
         SensorError: they have other bands, units or sizes.
         ShardError: the split, or an entry that the model needs, is not in the shards.
@@ -104,9 +104,10 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     sharding.set_up(config)
     trained = bundle.load(config.eval.checkpoint or workdir)
     made, _ = data.read_inputs(config, data.find_shards(config))
-    if made.nomenclature.names != trained.nomenclature.names:
+    known = trained.classes()
+    if made.nomenclature.names != known.names:
         raise RsjaxError(
-            f"the model knows the classes of '{trained.nomenclature.name}', the shards in "
+            f"the model knows the classes of '{known.name}', the shards in "
             f"{made.root} are labelled with '{made.nomenclature.name}'"
         )
     for name, spec in trained.inputs.images.items():
