@@ -76,7 +76,7 @@ def convert(
         return models.get(model, **{**fields, "num_classes": outputs})
 
     head = fitting.head_of(make, 3, count)
-    given, outputs, missing = _outputs(given, head, len(classes[0]) if classes else None, weights)
+    outputs, missing = _outputs(given, head, len(classes[0]) if classes else None, weights)
     wanted = fitting.flat(fitting.shapes_of(make(outputs), count))
     wanted = fitting.unflat({name: a for name, a in wanted.items() if name not in missing})
     fitted = fitting.fit(given, wanted, os.fspath(weights), ignore=ignore, options=("", "--ignore"))
@@ -155,7 +155,7 @@ def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, di
         return models.get(model, **fields, num_classes=outputs)
 
     head = fitting.head_of(make, 3, bands)
-    variables, outputs, missing = _outputs(variables, head, None, weights)
+    outputs, missing = _outputs(variables, head, None, weights)
     if missing:
         raise WeightsError(f"{weights}: without the classifier (include_top=False)")
     wanted = fitting.shapes_of(make(outputs), bands)
@@ -165,8 +165,8 @@ def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, di
 
 def _outputs(
     given: Tree, head: Sequence[str], classes: int | None, where: Any
-) -> tuple[Tree, int, tuple[str, ...]]:
-    """The arrays, the length of the logits, and the arrays of the classifier that are not there."""
+) -> tuple[int, tuple[str, ...]]:
+    """The length of the logits; and the arrays of the classifier, if all of them are missing."""
     arrays = fitting.flat(given)
     missing = tuple(name for name in head if name not in arrays)
     if classes is not None:
@@ -175,16 +175,15 @@ def _outputs(
                 f"{where}: without a classifier ({', '.join(head)}), which this source has. Take "
                 "the file of the whole model"
             )
-        return given, classes, ()
-    if missing and len(missing) < len(head):
-        return given, 0, ()  # the diff will say what is missing
-    if missing:
-        return given, 0, missing
-    return given, int(arrays[head[0]].shape[-1]), ()
+        return classes, ()
+    if len(missing) == len(head):
+        return 0, missing
+    there = next(name for name in head if name in arrays)
+    return int(arrays[there].shape[-1]), ()
 
 
 def _other_bands(inputs: Inputs, bands: Sequence[str]) -> Inputs:
-    """Inputs of other bands in one entry a sensor; statistics of bands that had none are 0 and 1."""
+    """Inputs of other bands, one entry a sensor; bands without statistics get 0 and 1."""
     known = dict(zip(inputs.bands, zip(inputs.mean, inputs.std, strict=True), strict=True))
     images, pairs = {}, []
     for band in bands:

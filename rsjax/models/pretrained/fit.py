@@ -35,7 +35,7 @@ class Fitted:
     ignored: tuple[str, ...]
 
 
-def shapes_of(model: Any, bands: int, size: int = 64) -> Tree:
+def shapes_of(model: Any, bands: int, size: int = 96) -> Tree:
     """Shapes of a model's parameters and statistics for images of so many bands."""
 
     def init() -> Any:

@@ -41,7 +41,8 @@ def read(path: pathlib.Path) -> Any:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except zipfile.BadZipFile as error:
-        head = path.open("rb").read(2)
+        with path.open("rb") as file:
+            head = file.read(2)
         if head == b"PK":
             raise WeightsError(f"{path}: damaged or cut off ({error}). Download it again") from None
         raise WeightsError(
