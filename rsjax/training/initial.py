@@ -24,7 +24,7 @@ from rsjax.models.pretrained import fit as fitting
 from rsjax.models.pretrained import stem
 
 log = logging.getLogger("rsjax")
-OPTIONS = ("init_new", "init_new")
+OPTIONS = ("init_new", "")
 ENCODERS = ("encoder", "backbone")  # names of the part of a decoder that is a backbone
 
 

@@ -77,8 +77,8 @@ def convert(
 
     head = fitting.head_of(make, 3, count)
     outputs, missing = _outputs(given, head, len(classes[0]) if classes else None, weights)
-    wanted = fitting.flat(fitting.shapes_of(make(outputs), count))
-    wanted = fitting.unflat({name: a for name, a in wanted.items() if name not in missing})
+    shapes = fitting.flat(fitting.shapes_of(make(outputs or 1), count))
+    wanted = fitting.unflat({name: a for name, a in shapes.items() if name not in missing})
     fitted = fitting.fit(given, wanted, os.fspath(weights), ignore=ignore, options=("", "--ignore"))
     arrays = fitting.flat(fitted.variables)
     if classes:
@@ -86,7 +86,7 @@ def convert(
     lines: list[str] = []
     lacks = "" if classes else "classes of land cover"
     if bands and tuple(bands) != inputs.bands:
-        for name in fitting.stem_of(lambda: make(outputs), count):
+        for name in fitting.stem_of(lambda: make(outputs or 1), count):
             arrays[name], lines = stem.adapt(arrays[name], inputs.bands, bands, rule, fill)
         if strange := [band for band in bands if band not in inputs.bands]:
             lacks = lacks or f"statistics of {', '.join(strange)}"

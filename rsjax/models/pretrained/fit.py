@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -109,7 +109,7 @@ def fit(
         where: what is given, for the message.
         new: regexes of names of the model; these arrays are not taken, whatever is given.
         ignore: regexes of names of what is given and is not taken.
-        options: how the user calls `new` and `ignore`.
+        options: what the user calls `new` and `ignore`; empty where there is no such option.
 
     Raises:
         WeightsError: arrays are missing, unexpected or of other shapes, none is common, a number
@@ -135,10 +135,11 @@ def fit(
     left, right = set(ours) - fresh, set(theirs) - ignored
     shapes = [n for n in left & right if theirs[n].shape != ours[n].shape]
     if left - right or right - left or shapes:
+        how = " and ".join(filter(None, dict.fromkeys(options)))
         raise WeightsError(
-            _diff(where, ours, theirs, sorted(left - right), sorted(right - left), sorted(shapes))
-            + f"\nNothing was loaded. Choose the model and fields that the weights are of; "
-            f"{options[0]} and {options[1]} take regexes of what to leave out"
+            _diff(where, ours, theirs, *map(_sorted, (left - right, right - left, shapes)))
+            + "\nNothing was loaded. Choose the model and fields that the weights are of; "
+            f"regexes in {how} say what to leave out"
         )
     taken = {}
     for name in ours:
@@ -150,6 +151,11 @@ def fit(
     if not taken:
         raise WeightsError(f"{where}: {options[0]} leaves nothing to take")
     return Fitted(unflat(taken), tuple(sorted(fresh)), tuple(sorted(ignored)))
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    """Parameters before statistics."""
+    return sorted(names, key=lambda name: (name.partition("/")[0] != COLLECTIONS[0], name))
 
 
 def _diff(
