@@ -132,7 +132,8 @@ def to_variables(content: read.Weights, model: str) -> tuple[Tree, dict[str, Any
     module = models.TABLE[model]
     if content.framework == "keras":
         return keras_names.from_keras(content.arrays, module)
-    return torch_names.from_torch(torch_names.renamed(content.arrays, module)), {}
+    state = torch_names.renamed(content.arrays, module)
+    return torch_names.from_torch(state), dict(torch_names.FIELDS.get(model, {}))
 
 
 def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, dict[str, Any]]:
