@@ -2,11 +2,12 @@
 
 Arrays are taken by name and shape, all or nothing; bands by (sensor, band) name, in any order;
 a classifier only for the same classes. `config.init_new` has regexes of the arrays that start new.
-Weights of a backbone go into the encoder of a decoder.
+Weights of a backbone go into the encoder of a decoder, its classifier left out.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,11 @@ from rsjax.models.pretrained import stem
 
 log = logging.getLogger("rsjax")
 OPTIONS = ("init_new", "")
+# Fields that may differ: of training only, or by which the same weights see more finely.
+FREE = (
+    *("dropout_rate", "drop_path_rate", "remat", "zero_init_residual", "aux", "aux_weight"),
+    *("output_stride", "dilate_first", "pad"),
+)
 ENCODERS = ("encoder", "backbone")  # names of the part of a decoder that is a backbone
 
 
@@ -43,14 +49,18 @@ def given(
         BundleError: there is no bundle, or it is damaged.
         WeightsError: arrays or classes are others than the model's.
         SensorError: the bands are others.
-        ConfigError: a regex is invalid.
+        ConfigError: the model is another, or has other fields.
     """
     source = bundle.load(config.init_from)
     count, outputs = len(inputs.bands), len(classes)
     wanted = fitting.shapes_of(make(num_classes=outputs), count)
     arrays = fitting.flat(fitting.unflat(fitting.flat(source.variables)))
     under = _encoder(source, config, wanted)
+    module = make(num_classes=outputs).bind({})
+    _check_fields(source, getattr(module, under.rstrip("/")) if under else module, config, under)
     arrays = {_below(name, under): value for name, value in arrays.items()}
+    left_out = _without_counterpart(arrays, wanted) if under else ()
+    arrays = {name: value for name, value in arrays.items() if name not in left_out}
     for name in fitting.stem_of(lambda: make(num_classes=outputs), count):
         if name in arrays and not _is_new(name, config):
             arrays[name] = _by_band(arrays[name], source.inputs, inputs, config.init_from)
@@ -73,19 +83,20 @@ def given(
         new=tuple(config.init_new),
         options=OPTIONS,
     )
+    not_taken = [*left_out, *fitted.ignored]
     log.info(
         "starts from %s: %d arrays taken%s%s",
         config.init_from,
         len(fitting.flat(fitted.variables)),
         f"; new: {', '.join(fitted.new)}" if fitted.new else "",
-        f"; not taken: {', '.join(fitted.ignored)}" if fitted.ignored else "",
+        f"; not taken: {', '.join(not_taken)}" if not_taken else "",
     )
     told = {
         "from": str(config.init_from),
         "trained_on": source.about.get("trained_on"),
         "converted": source.about.get("converted"),
         "new": list(fitted.new),
-        "not_taken": list(fitted.ignored),
+        "not_taken": not_taken,
     }
     return fitted.variables, told
 
@@ -140,6 +151,36 @@ def _encoder(source: bundle.Model, config: ConfigDict, wanted: fitting.Tree) -> 
         f"{config.model.name} with {dict(config.model.fields)}. Choose the same model, or a "
         f"decoder with encoder_name='{name}'"
     )
+
+
+def _check_fields(source: bundle.Model, module: Any, config: ConfigDict, under: str) -> None:
+    """Refuses fields that change what the same weights compute, as shapes do not tell."""
+
+    def plain(value: Any) -> Any:
+        return json.loads(json.dumps(value, default=dict))
+
+    wrong = {
+        key: value
+        for key, value in source.about["model"]["fields"].items()
+        if key not in FREE and plain(getattr(module, key)) != plain(value)
+    }
+    if wrong:
+        where = "model.fields.encoder_fields" if under else "model.fields"
+        raise ConfigError(
+            f"init_from={config.init_from}: its weights are for a model with "
+            f"{', '.join(f'{key}={value!r}' for key, value in wrong.items())}, and the run's has "
+            f"{', '.join(f'{key}={getattr(module, key)!r}' for key in wrong)}; set {where}"
+        )
+
+
+def _without_counterpart(arrays: dict[str, Any], wanted: fitting.Tree) -> tuple[str, ...]:
+    """Arrays of modules of a backbone that encoders do not have: its classifiers."""
+
+    def module(name: str) -> str:
+        return "/".join(name.split("/")[1:3])
+
+    known = {module(name) for name in fitting.flat(wanted)}
+    return tuple(name for name in arrays if module(name) not in known)
 
 
 def _by_band(kernel: np.ndarray, theirs: Inputs, ours: Inputs, where: str) -> np.ndarray:

@@ -131,8 +131,12 @@ def test_other_classes_bands_and_models_are_refused(data_dir, tmp_path):
     with pytest.raises(SensorError, match=r"data\.bands are .*--stem=by_name --bands=sentinel2"):
         given(data_dir, folder)
     save(folder, data_dir, classes=toy.CLASSES)
-    with pytest.raises(WeightsError, match=r"layer3_0/conv1/kernel"):
-        given(data_dir, folder, **{"model.fields": {**toy.TINY, "stage_sizes": (1, 1, 1)}})
+    for field, value in (("stage_sizes", (1, 1, 1)), ("width", 8), ("stem", "standard")):
+        with pytest.raises(ConfigError, match=rf"{field}=.*the run's has {field}=.*model\.fields"):
+            given(data_dir, folder, **{"model.fields": {**toy.TINY, field: value}})
+    given(data_dir, folder, **{"model.fields": {**toy.TINY, "dropout_rate": 0.5}})
+    with pytest.raises(ConfigError, match=r"width=4, and the run's has width=64; set"):
+        given(data_dir, folder, **{"model.fields": {"stem": "small", "stage_sizes": (1, 1)}})
     with pytest.raises(ConfigError, match="weights of resnet18, and the run's model is resnet50"):
         given(data_dir, folder, **{"model.name": "resnet50"})
     with pytest.raises(WeightsError, match=re.escape("init_new: 'head' matches no array")):
@@ -145,3 +149,26 @@ def test_a_part_can_be_taken(data_dir, tmp_path):
     assert "params/fc/bias" in told["new"]
     assert "conv1" not in variables["params"]
     np.testing.assert_array_equal(variables["params"]["fc"]["kernel"], arrays["params/fc/kernel"])
+
+
+def test_a_backbone_s_weights_go_into_the_encoder_of_a_decoder(data_dir, tmp_path):
+    arrays = save(tmp_path / "given", data_dir)
+    fields = {"encoder_name": "resnet18", "encoder_fields": toy.TINY, "decoder_channels": (4, 4)}
+    changes = {"model.name": "unet", "model.fields": fields}
+    with pytest.raises(WeightsError, match="params/decoder"):
+        given(data_dir, tmp_path / "given", **changes)
+    variables, told = given(
+        data_dir, tmp_path / "given", init_new=("^decoder", "^segmentation_head"), **changes
+    )
+    found = variables["params"]["encoder"]
+    np.testing.assert_array_equal(
+        found["layer2_0"]["conv1"]["kernel"], arrays["params/layer2_0/conv1/kernel"]
+    )
+    order = [BANDS.index(band) for band in toy.config(data_dir).data.bands]
+    np.testing.assert_array_equal(
+        found["conv1"]["kernel"], arrays["params/conv1/kernel"][:, :, order]
+    )
+    assert set(told["not_taken"]) == {"params/encoder/fc/bias", "params/encoder/fc/kernel"}
+    fields |= {"encoder_fields": {**toy.TINY, "stem": "standard"}, "decoder_channels": (4, 4, 4)}
+    with pytest.raises(ConfigError, match=r"stem='small'.*set model\.fields\.encoder_fields"):
+        given(data_dir, tmp_path / "given", **changes)
