@@ -18,7 +18,8 @@ import numpy as np
 from rsjax.errors import WeightsError
 
 NAMELESS = (
-    "its layers have no names, as Keras before 3.9 wrote it; load it there and save it as .keras"
+    "its layers have no names, as in files of the first versions of Keras 3; load the model there, "
+    "and save it as .keras"
 )
 
 

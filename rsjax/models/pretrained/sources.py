@@ -160,20 +160,34 @@ def _imagenet(title: str, page: str, variants: Mapping[str, Mapping[str, Any]]) 
     )
 
 
-def _moco(title: str, bands: str) -> Source:
-    """TorchGeo's weights of SSL4EO-S12; reflectances x 10000 of level 1C, divided by 10000."""
+# Of TorchGeo's SSL4EO-S12 transforms; SoftCon's weights want these, all others of Sentinel-2 the
+# reflectances divided by 10000.
+_SOFTCON = {
+    "B01": (1612.9, 791.0), "B02": (1397.6, 854.3), "B03": (1322.3, 878.7),
+    "B04": (1373.1, 1144.9), "B05": (1561.0, 1127.5), "B06": (2108.4, 1164.2),
+    "B07": (2390.7, 1276.0), "B08": (2318.7, 1249.5), "B8A": (2581.0, 1345.9),
+    "B09": (837.7, 577.5), "B10": (22.0, 47.5), "B11": (2195.2, 1340.0), "B12": (1537.4, 1142.9),
+}  # fmt: skip
+_S1 = {"VV": (-12.59, 5.26), "VH": (-20.26, 5.91)}
+
+
+def _ssl4eo(sensor: str, bands: str) -> Source:
+    """TorchGeo's backbones of SSL4EO-S12, without classifiers."""
     names = tuple(bands.split())
-    spec = ImageSpec(
-        "sentinel2_l1c", names, 224, 224, "uint16", "reflectance_1e4", 10.0, nodata=0.0
-    )
+    s1 = sensor == "sentinel1"
+    unit, dtype = ("db", "float32") if s1 else ("reflectance_1e4", "uint16")
+    statistics: dict[str, Statistics] = {
+        "scaled": {sensor: dict.fromkeys(names, (0.0, 10000.0))},
+        "softcon": {sensor: {name: _SOFTCON[name] for name in names if name in _SOFTCON}},
+    }
     return Source(
-        title=f"SSL4EO-S12 {title} (Wang et al., arXiv:2211.07044), TorchGeo",
+        title=f"SSL4EO-S12, {sensor} (Wang et al., arXiv:2211.07044), TorchGeo",
         page="https://torchgeo.readthedocs.io/en/stable/api/models.html",
         licence="see the page",
-        images={"s2": spec},
-        bands=tuple(f"sentinel2_l1c/{name}" for name in names),
+        images={sensor: ImageSpec(sensor, names, 224, 224, dtype, unit, 10.0)},
+        bands=tuple(f"{sensor}/{name}" for name in names),
         grid_px=224,
-        statistics={"10000": {"sentinel2_l1c": dict.fromkeys(names, (0.0, 10000.0))}},
+        statistics={"published": {sensor: _S1}} if s1 else statistics,
     )
 
 
@@ -203,8 +217,9 @@ SOURCES: dict[str, Callable[[], Source]] = {
             **{key: {**_BGR, "statistics": {"caffe": _CAFFE}} for key in ("resnet", "vgg")},
         },
     ),
-    "ssl4eo_s12_all": functools.partial(_moco, "13 bands", _ALL),
-    "ssl4eo_s12_rgb": functools.partial(_moco, "RGB", "B04 B03 B02"),
+    "ssl4eo_s12_all": functools.partial(_ssl4eo, "sentinel2_l1c", _ALL),
+    "ssl4eo_s12_rgb": functools.partial(_ssl4eo, "sentinel2_l1c", "B04 B03 B02"),
+    "ssl4eo_s12_s1": functools.partial(_ssl4eo, "sentinel1", "VV VH"),
 }
 
 
