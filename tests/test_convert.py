@@ -8,14 +8,17 @@ import sys
 
 import numpy as np
 import pytest
+import toy
 
 import rsjax
 from rsjax import landcover
 from rsjax.datasets.bigearthnet import BigEarthNet
 from rsjax.errors import BundleError, SensorError, WeightsError
 from rsjax.input.preprocess import preprocess
+from rsjax.input.source import ShardSource
 from rsjax.models.pretrained import sources
 from rsjax.models.pretrained.convert import convert, convert_keras
+from rsjax.training import examine
 
 sys.path.append(str(pathlib.Path(__file__).parent / "models"))
 from peers import evaluate
@@ -214,6 +217,32 @@ def test_a_source_of_one_s_own(tmp_path):
             convert(file, tmp_path / "b", **options)
     with pytest.raises(WeightsError, match="no source 'imagnet'; known: bigearthnet_v2"):
         convert(file, tmp_path / "b", model="resnet18", source="imagnet")
+
+
+def test_published_weights_are_evaluated_on_shards(tmp_path):
+    root = toy.write(tmp_path / "data", sizes=(("train", 8), ("validation", 4), ("test", 16)))
+    file = written(tmp_path / "m.safetensors", arrays(peer(19, 3)))
+    images = {"s2": dataclasses.asdict(toy.S2)}
+    about = {
+        "title": "Mine", "page": "https://example.org", "licence": "CC0", "images": images,
+        "bands": [f"sentinel2_l2a/{b}" for b in ("B04", "B03", "B02")], "grid_px": 8,
+        "statistics": {"mine": {"sentinel2_l2a": {b: [900, 700] for b in toy.S2.bands}}},
+        "task": "multilabel", "nomenclature": "bigearthnet19",
+    }  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps(about))
+    options = {"model": "resnet18", "fields": TINY, "source": str(tmp_path / "mine.json")}
+    convert(file, tmp_path / "b", **options)
+    config = toy.config(tmp_path / "data", mode="eval", **{"eval.checkpoint": str(tmp_path / "b")})
+    figures = examine.evaluate_checkpoint(config, tmp_path / "run")
+    # The same as by hand.
+    found = rsjax.load(tmp_path / "b")
+    records = ShardSource(root, "test").read(np.arange(16))
+    predicted = found.predict({"s2": records["s2"]}).probabilities >= 0.5
+    wanted = (predicted == records["label"].astype(bool)).mean()
+    assert 1 - figures["hamming_loss"] == pytest.approx(wanted)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Mine as published" in page
+    assert "eval.checkpoint" in page
 
 
 def test_the_command(tmp_path):

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsjax import bundle
+from rsjax.config import to_json
 from rsjax.errors import RsjaxError, SensorError
 from rsjax.input import pipeline
 from rsjax.input.manifest import Manifest
@@ -123,7 +124,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     )
     found = examine(trained.variables, config.eval.split)
     if jax.process_index() == 0:
-        about = {**trained.about, "evaluated_on": source_of(made)}
+        # Published weights come without the config of their training.
+        about = {"config": to_json(config), **trained.about, "evaluated_on": source_of(made)}
         found.save(workdir / "eval", config.eval.split, about)
         # The page of the run itself stays: it is about the split that the run ends with.
         own = config.eval.split == config.data.test_split

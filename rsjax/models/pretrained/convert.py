@@ -9,10 +9,12 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax
+import jax
 import numpy as np
 
 import rsjax
-from rsjax import bundle, models, sensors
+from rsjax import bundle, models, sensors, tasks
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import ConfigError, WeightsError
 from rsjax.input.preprocess import Inputs
@@ -107,12 +109,23 @@ def convert(
         "statistics": used,
         "stem": lines,
     }
+    options = {"name": told.task, "threshold": 0.5, "label_smoothing": 0.0}
     about = {
         "rsjax": rsjax.__version__,
+        "versions": {"jax": jax.__version__, "flax": flax.__version__},
         "model": {"name": model, "fields": fields, "dtype": "float32"},
         "outputs": outputs,
-        "task": {"name": told.task, "threshold": 0.5, "label_smoothing": 0.0},
-        "trained_on": {"title": told.title, "dataset": source, "simulated": False},
+        "task": options,
+        "headline": _headline(options, outputs) if classes else "",
+        "trained_on": {
+            "title": told.title,
+            "dataset": source,
+            "version": "as published",
+            "split": "see its page",
+            "fingerprint": "none",
+            "simulated": False,
+        },
+        "step": 0,
         "converted": report,
         "lacks": lacks,
     }
@@ -121,6 +134,10 @@ def convert(
     bundle.save(made, pathlib.Path(output))
     _compare(variables, bundle.load(output).variables, output)
     return report
+
+
+def _headline(options: Mapping[str, Any], outputs: int) -> str:
+    return tasks.make(options["name"], {**options, "class_weights": "none"}, outputs).headline
 
 
 def to_variables(content: read.Weights, model: str) -> tuple[Tree, dict[str, Any]]:
