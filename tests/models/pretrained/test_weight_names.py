@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from peers import draw, evaluate, flat, images, quick_jit, relative_error
 
+from rsjax import models
 from rsjax.errors import WeightsError
 from rsjax.models.pretrained import keras_names, read
 from rsjax.models.pretrained.fit import fit
+from rsjax.models.pretrained.fit import flat as fit_flat
 from rsjax.models.pretrained.fit import shapes_of as fit_shapes_of
 from rsjax.models.pretrained.torch_names import from_torch, renamed
 from rsjax.models.resnet import Bottleneck, ResNet
@@ -50,6 +52,19 @@ def test_old_densenet_files_and_timm_s_vgg_become_torchvision_s():
     wanted = np.einsum("ochw,chw->o", conv, image)
     found = image.reshape(-1) @ params["classifier_0"]["kernel"]
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def needs(name):
+    return pytest.mark.skipif(name not in models.TABLE, reason=f"no model {name}")
+
+
+def weights_of(peer):
+    """Arrays of a Keras model, named as `read` names those of its file."""
+    return {
+        f"{layer.name}/{index}": np.asarray(variable.value)
+        for layer in peer.layers
+        for index, variable in enumerate(layer.weights)
+    }
 
 
 def quiet_keras():
@@ -114,6 +129,108 @@ def test_resnet_of_keras_applications(tmp_path):
     assert relative_error(evaluate(ours, variables, x), wanted) < 1e-4
     _, again = as_model(tmp_path / "a.h5", "resnet", model, x)
     jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+
+def test_vgg_of_keras_applications():
+    """Layers of VGG-11's plan, named as keras.applications names them."""
+    keras = quiet_keras()
+    kl = keras.layers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x = inputs = keras.Input((224, 224, 3))
+        for block, count in enumerate((1, 1, 2, 2, 2), 1):
+            for number in range(1, count + 1):
+                name = f"block{block}_conv{number}"
+                x = kl.Conv2D(2 ** min(block, 4), 3, padding="same", activation="relu", name=name)(
+                    x
+                )
+            x = kl.MaxPooling2D(2)(x)
+        x = kl.Flatten()(x)  # 7 x 7 pixels, channels last
+        for name in ("fc1", "fc2"):
+            x = kl.Dense(5, activation="relu", name=name)(x)
+        peer = keras.Model(inputs, kl.Dense(4, name="predictions")(x))
+    redraw(peer)
+    x = images(1, 224, 224, 3)
+    wanted = predictions(peer, x)
+    model = models.get("vgg11", num_classes=4, width=2, fc_width=5)
+    variables, fields = keras_names.from_keras(weights_of(peer), "vgg")
+    assert fields == {}
+    fit(variables, fit_shapes_of(model, 3), "vgg")
+    assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
+
+
+@needs("densenet121")
+def test_densenet_of_keras_applications():
+    quiet_keras()
+    from keras.src.applications import densenet
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = densenet.DenseNet(
+            [1, 2, 1, 1], weights=None, input_shape=(33, 33, 3), classes=5,
+            classifier_activation=None,
+        )  # fmt: skip
+    redraw(peer)
+    x = images(2, 33, 33, 3)
+    wanted = predictions(peer, x)
+    variables, fields = keras_names.from_keras(weights_of(peer), "densenet")
+    model = models.get("densenet121", num_classes=5, stage_sizes=(1, 2, 1, 1), **fields)
+    fit(variables, fit_shapes_of(model, 3), "densenet")
+    assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
+
+
+@needs("xception")
+def test_xception_of_keras_applications_has_all_of_ours():
+    """The layers and channels of keras.applications' Xception, a sixteenth as wide."""
+    arrays = {}
+
+    def conv(name, size, inputs, outputs):
+        arrays[f"{name}/0"] = np.ones((size, size, inputs, outputs), np.float32)
+
+    def norm(name, channels):
+        for index in range(4):
+            arrays[f"{name}/{index}"] = np.ones(channels, np.float32)
+
+    def separable(name, inputs, outputs):
+        arrays[f"{name}/0"] = np.ones((3, 3, inputs, 1), np.float32)
+        arrays[f"{name}/1"] = np.ones((1, 1, inputs, outputs), np.float32)
+        norm(f"{name}_bn", outputs)
+
+    def scaled(channels):
+        return round(channels / 16)
+
+    conv("block1_conv1", 3, 3, 2)
+    norm("block1_conv1_bn", 2)
+    conv("block1_conv2", 3, 2, 4)
+    norm("block1_conv2_bn", 4)
+    plan = [(128, 128), (256, 256), (728, 728), *[(728,) * 3] * 8, (728, 1024), (1536, 2048)]
+    inputs, shortcuts = 4, 0
+    for block, channels in enumerate(plan, 2):
+        entered = inputs
+        for number, outputs in enumerate(map(scaled, channels), 1):
+            separable(f"block{block}_sepconv{number}", inputs, outputs)
+            inputs = outputs
+        if block in (2, 3, 4, 13):
+            ending = f"_{shortcuts}" if shortcuts else ""
+            conv(f"conv2d{ending}", 1, entered, inputs)
+            norm(f"batch_normalization{ending}", inputs)
+            shortcuts += 1
+    arrays["predictions/0"] = np.ones((inputs, 5), np.float32)
+    arrays["predictions/1"] = np.ones(5, np.float32)
+    variables, fields = keras_names.from_keras(arrays, "xception")
+    model = models.get("xception", num_classes=5, width=1 / 16, **fields)
+    fit(variables, fit_shapes_of(model, 3), "xception")
+
+
+@needs("inception_v3")
+def test_inception_of_keras_applications_has_all_of_ours():
+    arrays = {"predictions/0": np.ones((1, 1)), "predictions/1": np.ones(1)}
+    for index in range(94):
+        arrays[f"conv2d_{index}/0"] = np.ones((1, 1, 1, 1), np.float32)
+        arrays |= {f"batch_normalization_{index}/{i}": np.ones(1, np.float32) for i in range(3)}
+    variables, fields = keras_names.from_keras(arrays, "inception")
+    model = models.get("inception_v3", num_classes=5, width=1 / 16, **fields)
+    assert set(fit_flat(variables)) == set(fit_flat(fit_shapes_of(model, 3)))
 
 
 def test_unknown_layers_and_families_are_named():
