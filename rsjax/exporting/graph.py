@@ -161,7 +161,9 @@ def random_batch(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarra
 
 def about(model: Model, format: str) -> dict[str, Any]:
     """What a file says about itself: all that is needed to use it, as plain JSON types."""
-    told = {k: model.about[k] for k in ("model", "task", "trained_on") if k in model.about}
+    told: dict[str, Any] = {
+        k: model.about[k] for k in ("model", "task", "trained_on") if k in model.about
+    }
     classes = model.nomenclature
     return {
         "rsjax": rsjax.__version__,
