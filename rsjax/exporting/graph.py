@@ -6,9 +6,10 @@ ratio: with 120, 60 and 20 pixels they are 6, 3 and 1 units, whatever a unit is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -44,14 +45,14 @@ class Graph:
     samples: tuple[Model, ...]
     step: int
 
-    def __call__(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+    def probabilities(self, batch: Mapping[str, jax.Array]) -> jax.Array:
         """Float32 probabilities of raw entries {name: (B, h, w, c)}."""
         image = preprocess(self.model.inputs)(batch)
         model = self.model
-        probabilities: jax.Array = model.task.probabilities(
+        found: jax.Array = model.task.probabilities(
             model.module.apply(model.variables, image, False)
         )
-        return probabilities
+        return found
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shape and type of each raw entry; the batch is symbolic."""
@@ -96,6 +97,26 @@ def graph(model: Model, height: int, width: int, step: int) -> Graph:
     sizes += [((near[0] + 2) * steps[0], (near[1] + 1) * steps[1])]
     samples = tuple(_sized(model, *size) for size in sizes)
     return Graph(_sized(model, rows * steps[0], cols * steps[1]), samples, step)
+
+
+@contextlib.contextmanager
+def tracing(graph: Graph, what: str) -> Iterator[None]:
+    """Turns what JAX raises where a model needs to know its size into one message.
+
+    Raises:
+        ExportError: the model has a part that open sizes do not pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not graph.step:
+            raise
+        said = str(error).strip().splitlines()[0]
+        finer = f"step={SMALLEST}, or " if graph.step % SMALLEST else ""
+        raise ExportError(
+            f"{graph.model.about['model']['name']} to {what} with open sizes: "
+            f"{type(error).__name__}: {said} Give {finer}no step: then it takes one size"
+        ) from error
 
 
 def compare(graph: Graph, run: Run, what: str) -> dict[str, Any]:
@@ -239,17 +260,3 @@ def _sized(model: Model, rows: Any, cols: Any) -> Model:
         images[name] = dataclasses.replace(spec, height=height, width=width)
     inputs = dataclasses.replace(model.inputs, images=images, grid=scaled(model.inputs.grid))
     return dataclasses.replace(model, inputs=inputs)
-
-
-def refused(graph: Graph, what: str, error: Exception) -> str:
-    """The message where a model cannot be traced: open sizes are the usual reason."""
-    said = str(error).strip().splitlines()[0]
-    name = graph.model.about["model"]["name"]
-    remedy = "please report this"
-    if graph.step:
-        remedy = (
-            f"give step={SMALLEST}, or no step: one size"
-            if graph.step < SMALLEST
-            else ("give no step: one size")
-        )
-    return f"{name} to {what}: {type(error).__name__}: {said}; {remedy}"

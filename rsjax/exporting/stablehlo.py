@@ -17,7 +17,6 @@ import numpy as np
 from jax import export as jax_export
 
 from rsjax.bundle import Model
-from rsjax.errors import ExportError
 from rsjax.exporting import graph as graphs
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -48,8 +47,7 @@ def make(model: Model, height: int, width: int, step: int) -> tuple[bytes, dict[
 
 
 def _serialized(graph: graphs.Graph) -> bytes:
-    try:
-        exported = jax_export.export(jax.jit(graph), platforms=PLATFORMS)(graph.shapes())
-    except (jax.core.InconclusiveDimensionOperation, TypeError, ValueError) as error:
-        raise ExportError(graphs.refused(graph, "StableHLO", error)) from error
+    with graphs.tracing(graph, "StableHLO"):
+        function = jax.jit(graph.probabilities)
+        exported = jax_export.export(function, platforms=PLATFORMS)(graph.shapes())
     return bytes(exported.serialize())

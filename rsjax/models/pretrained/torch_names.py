@@ -73,11 +73,7 @@ def from_torch(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def torch_name(path: str) -> str:
-    """Torch's module of our path, the inverse of `module_name`: 'layer1_0/conv1' is 'layer1.0.conv1'.
-
-    >>> torch_name("encoder/convs_4_1"), torch_name("Mixed_5b/branch5x5_1")
-    ('encoder.convs.4.1', 'Mixed_5b.branch5x5_1')
-    """
+    """Torch's module of our path, the inverse of `module_name`: 'layer1_0' is 'layer1.0'."""
     names, whole = [], ""
     for part in path.split("/"):
         whole = f"{whole}/{part}" if whole else part
