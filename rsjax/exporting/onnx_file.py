@@ -67,8 +67,22 @@ def _model(graph: graphs.Graph) -> onnx.ModelProto:
     shapes = graph.shapes()
     with graphs.tracing(graph, "ONNX"):
         closed, out = jax.make_jaxpr(graph.probabilities, return_shape=True)(shapes)
-    builder = Builder(graph.model.about["model"]["name"])
-    names = list(jax.tree.leaves({name: name for name in shapes}))
+    return assemble(graph.model.about["model"]["name"], sorted(shapes), closed, out)
+
+
+def assemble(model: str, names: Sequence[str], closed: Any, out: Any) -> onnx.ModelProto:
+    """An ONNX file of a jaxpr with one output.
+
+    Args:
+        model: the model's name, for messages.
+        names: of the inputs.
+        closed: the closed jaxpr.
+        out: shape and type of the output.
+
+    Raises:
+        ExportError: it has a primitive without a rule.
+    """
+    builder = Builder(model)
     builder.sizes(names, closed.in_avals)
     (result,) = builder.jaxpr(closed.jaxpr, list(map(np.asarray, closed.consts)), names)
     builder.node("Identity", [builder.name(result)], OUTPUT)
@@ -76,14 +90,13 @@ def _model(graph: graphs.Graph) -> onnx.ModelProto:
     outputs = [_typed(OUTPUT, out.shape, out.dtype)]
     proto = helper.make_graph(builder.nodes, "rsjax", inputs, outputs, builder.initializers)
     opset = [helper.make_opsetid("", OPSET)]
-    file = helper.make_model(
+    return helper.make_model(
         proto,
         opset_imports=opset,
         producer_name="rsjax",
         producer_version=rsjax.__version__,
         ir_version=helper.find_min_ir_version_for(opset),
     )
-    return file
 
 
 def _typed(name: str, shape: Sequence[Any], dtype: Any) -> onnx.ValueInfoProto:
@@ -132,7 +145,11 @@ class Builder:
             closed = inner if hasattr(inner, "consts") else jax.extend.core.ClosedJaxpr(inner, ())
             return self.jaxpr(closed.jaxpr, closed.consts, inputs)
         fixed = all(isinstance(side, int) for var in eqn.outvars for side in var.aval.shape)
-        if fixed and name != "dim_as_value" and all(isinstance(value, np.ndarray) for value in inputs):
+        if (
+            fixed
+            and name != "dim_as_value"
+            and all(isinstance(value, np.ndarray) for value in inputs)
+        ):
             found = eqn.primitive.bind(*inputs, **p)
             found = found if eqn.primitive.multiple_results else [found]
             return [np.asarray(value) for value in found]

@@ -45,12 +45,10 @@ BINARY = {
     "add_any": "Add",
     "and": "And",
     "div": "Div",
-    "max": "Max",
     "min": "Min",
     "mul": "Mul",
     "or": "Or",
     "pow": "Pow",
-    "sub": "Sub",
     "xor": "Xor",
 }
 COMPARE = {
@@ -84,6 +82,23 @@ def _compare(b: Builder, op: str, eqn: Any, x: Sequence[Value]) -> Value:
     if dtype.kind in "iu" and dtype.itemsize < 4:  # runtimes compare only the wider ones
         x = [b.cast(value, np.int32) for value in x]
     return b.op(op, x)
+
+
+def _max(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
+    if (
+        isinstance(x[1], np.ndarray)
+        and x[1].dtype.kind == "f"
+        and not x[1].any()
+        and x[1].size == 1
+    ):
+        return b.op("Relu", x[:1])
+    return b.op("Max", x)
+
+
+def _sub(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
+    if isinstance(x[1], np.ndarray) and x[1].dtype.kind == "f":
+        return b.op("Add", [x[0], -x[1]])  # runtimes put it into the convolution before
+    return b.op("Sub", x)
 
 
 def _ne(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
