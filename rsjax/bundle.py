@@ -38,21 +38,32 @@ class Prediction:
 
     Attributes:
         classes: names of all classes.
-        probabilities: (B, K) float32.
+        probabilities: (B, K) float32; of pixels (B, H, W, K).
         labels: for each image the names of its predicted classes: the most probable one, or all
-            above the threshold in a multi-label task, most probable first.
+            above the threshold in a multi-label task, most probable first; in segmentation those
+            that have pixels, largest share first.
+        maps: segmentation only: the class index of each pixel, (B, H, W) uint8.
     """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
     labels: list[list[str]]
+    maps: np.ndarray | None = None
 
     def __str__(self) -> str:
+        rows = self.probabilities if self.maps is None else _shares(self.maps, len(self.classes))
         lines = []
-        for row, names in zip(self.probabilities, self.labels, strict=True):
+        for row, names in zip(rows, self.labels, strict=True):
             shares = (f"{n} {row[self.classes.index(n)]:.2f}" for n in names)
             lines.append(", ".join(shares) or "no class above the threshold")
         return "\n".join(lines)
+
+
+def _shares(maps: np.ndarray, classes: int) -> np.ndarray:
+    """The share of the pixels that each class has in each map, (B, K)."""
+    flat = maps.reshape(len(maps), -1)
+    counts = np.stack([np.bincount(row, minlength=classes) for row in flat])
+    return counts / flat.shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +145,20 @@ class Model:
                 }
             found = np.asarray(apply(self.variables, part))
             parts.append(found[: len(found) - short] if short > 0 else found)
-        probabilities = np.concatenate(parts)
-        chosen = self.task.decide(probabilities)
+        probabilities = rows = np.concatenate(parts)
         names = self.nomenclature.names
+        maps = None
+        if probabilities.ndim == 4:
+            maps = probabilities.argmax(axis=-1).astype(np.uint8)
+            rows = _shares(maps, len(names))
+            chosen = rows > 0
+        else:
+            chosen = self.task.decide(probabilities)
         labels = [
             [names[i] for i in np.argsort(-row) if yes[i]]
-            for row, yes in zip(probabilities, chosen, strict=True)
+            for row, yes in zip(rows, chosen, strict=True)
         ]
-        return Prediction(tuple(names), probabilities, labels)
+        return Prediction(tuple(names), probabilities, labels, maps)
 
     def _checked(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {}

@@ -209,6 +209,11 @@ def validate(config: ConfigDict) -> None:
             close = difflib.get_close_matches(str(values[key]), names, 1)
             hint = f"did you mean '{close[0]}'? " if close else ""
             problems.append(f"{key}={values[key]!r}: {hint}known: {', '.join(names)}")
+    if config.task.name == "segmentation":
+        problems.append(
+            "task.name='segmentation': bundles predict maps, but training by a config comes later; "
+            "rsjax.training.step trains on batches with an entry 'mask'"
+        )
     if bool(config.total_steps) == bool(config.total_epochs):
         problems.append("set one of total_steps and total_epochs")
     for pair in ("schedule.warmup", "eval_every"):

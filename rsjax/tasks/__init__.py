@@ -19,7 +19,11 @@ from rsjax.errors import ConfigError
 if TYPE_CHECKING:
     import jax
 
-TASKS = {"classification": "classification", "multilabel": "multilabel"}
+TASKS = {
+    "classification": "classification",
+    "multilabel": "multilabel",
+    "segmentation": "segmentation",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +35,13 @@ class Task:
         outputs: channels of the logits.
         headline: the figure of the evaluation that chooses the best checkpoint; larger is better.
         metrics: metric classes by name, as `rsjax.metrics` has them.
-        target: raw batch -> what the loss takes, float32 (B, K), mixable by augmentation.
+        target: raw batch -> what the loss takes: float32 (B, K), mixable by augmentation, or
+            class indices (B, H, W), which move with the image.
         labels: raw batch -> what the metrics take.
-        loss: (logits, target, mask) -> float32 scalar.
-        probabilities: logits -> float32 (B, K).
-        decide: probabilities (B, K) numpy -> (B, K) bool, the predicted classes.
+        counts: labels, valid (B,) -> mask of the labels, true at what the metrics count.
+        loss: (logits, target, valid) -> float32 scalar.
+        probabilities: logits -> float32 (B, K) or (B, H, W, K).
+        decide: probabilities (..., K) numpy -> (..., K) bool, the predicted classes.
         baseline: class counts, number of samples -> the headline figure of always predicting the
             class frequencies.
     """
@@ -46,6 +52,7 @@ class Task:
     metrics: dict[str, Any]
     target: Callable[[Mapping[str, jax.Array]], jax.Array]
     labels: Callable[[Mapping[str, jax.Array]], jax.Array]
+    counts: Callable[[jax.Array, jax.Array], jax.Array]
     loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     probabilities: Callable[[jax.Array], jax.Array]
     decide: Callable[[np.ndarray], np.ndarray]

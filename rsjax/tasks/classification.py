@@ -39,6 +39,7 @@ def make(options: Mapping[str, Any], classes: int, class_counts: Sequence[int] |
         metrics={"confusion": metrics.get("confusion").for_classes(classes)},
         target=target,
         labels=lambda batch: batch["label"],
+        counts=lambda labels, valid: valid,
         loss=loss,
         probabilities=lambda logits: jax.nn.softmax(logits.astype(jnp.float32)),
         decide=decide,

@@ -41,6 +41,7 @@ def make(options: Mapping[str, Any], classes: int, class_counts: Sequence[int] |
         },
         target=lambda batch: batch["label"].astype(jnp.float32),
         labels=lambda batch: batch["label"],
+        counts=lambda labels, valid: valid,
         loss=loss,
         probabilities=lambda logits: jax.nn.sigmoid(logits.astype(jnp.float32)),
         decide=lambda probabilities: probabilities >= np.float32(options["threshold"]),

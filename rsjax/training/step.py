@@ -67,9 +67,10 @@ def make_train_step(
             mutable=["batch_stats", "auxiliary"],
             rngs={"dropout": key},
         )
-        loss = task.loss(logits, batch["target"], batch["valid"])
+        target = batch["mask" if "mask" in batch else "target"]
+        loss = task.loss(logits, target, batch["valid"])
         for extra in jax.tree.leaves(updates.get("auxiliary", {})):
-            loss = loss + model.aux_weight * task.loss(extra, batch["target"], batch["valid"])
+            loss = loss + model.aux_weight * task.loss(extra, target, batch["valid"])
         return loss, updates.get("batch_stats", {})
 
     def gradient(state: State, batch: Batch, key: jax.Array) -> Any:
@@ -99,7 +100,9 @@ def make_train_step(
 
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
-        ready = {"image": to_image(batch), "target": task.target(batch), "valid": batch["valid"]}
+        target = task.target(batch)
+        kind = "target" if target.ndim == 2 else "mask"  # augmentation turns maps with the image
+        ready = {"image": to_image(batch), kind: target, "valid": batch["valid"]}
         ready = augment(named_key(key, "augment"), ready, options, sensor_of)
         loss, stats, grads = gradient(state, ready, named_key(key, "dropout"))
 
@@ -150,8 +153,9 @@ def make_eval_step(
         variables = {"params": params, "batch_stats": batch_stats}
         logits: Any = model.apply(variables, to_image(batch), False)
         labels = task.labels(batch)
+        counted = task.counts(labels, batch["valid"])
         measured = {
-            name: metric.from_model_output(logits=logits, labels=labels, mask=batch["valid"])
+            name: metric.from_model_output(logits=logits, labels=labels, mask=counted)
             for name, metric in task.metrics.items()
         }
         outputs = {

@@ -15,13 +15,8 @@ import pytest
 from rsjax.models.pretrained.torch_names import from_torch
 
 # Compiles in half the time; the slower code costs less than that here.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 def images(*shape, seed=1):

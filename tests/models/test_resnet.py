@@ -17,6 +17,7 @@ from peers import (
     quick_jit,
     randomised,
     relative_error,
+    shapes_of,
     train_step,
 )
 
@@ -162,6 +163,25 @@ def test_output_stride_keeps_the_map_fine_and_says_so():
         assert model.strides["layer4"] == stride
     with pytest.raises(ConfigError, match="output_stride 12"):
         _ = models.get("resnet18", num_classes=3, output_stride=12).strides
+
+
+def test_remat_keeps_less_for_the_gradient():
+    x = jnp.zeros((4, 64, 64, 3))
+    sizes = []
+    for remat in (False, True):
+        model = models.get("resnet50", num_classes=3, width=8, remat=remat)
+        variables = shapes_of(model, x)
+
+        def forward(variables, x, model=model):
+            return model.apply(variables, x, True, mutable=["batch_stats"])
+
+        def pull(variables, x, forward=forward):
+            return jax.vjp(functools.partial(forward, x=x), variables)[1]
+
+        kept = jax.tree.leaves(jax.eval_shape(pull, variables, x))
+        parameters = jax.tree.leaves(variables)
+        sizes.append(sum(v.size for v in kept) - sum(v.size for v in parameters))
+    assert sizes[1] < 0.4 * sizes[0]
 
 
 def test_remat_changes_no_number():

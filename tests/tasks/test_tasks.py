@@ -13,7 +13,7 @@ def options(**changes):
 
 
 def test_unknown_tasks_list_the_known_ones():
-    with pytest.raises(ConfigError, match="classification, multilabel"):
+    with pytest.raises(ConfigError, match="classification, multilabel, segmentation"):
         tasks.make("segmentatoin", options(), 3)
 
 
@@ -54,3 +54,33 @@ def test_baselines_are_what_always_predicting_the_frequencies_scores():
     assert many.baseline(labels.sum(0).tolist(), 4) == pytest.approx(expected)
     one = tasks.make("classification", options(), 3)
     assert one.baseline([5, 3, 2], 10) == 0.5
+
+
+def test_ignored_pixels_and_padded_samples_touch_neither_loss_nor_metric():
+    task = tasks.make("segmentation", options(), 3)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 4, 5, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 4, 5)).astype(np.uint8)
+    labels[0, 1] = 255
+    valid = np.array([True, False])
+    keep = np.zeros(labels.shape, bool)
+    keep[0] = labels[0] != 255
+    wild = np.where(keep[..., None], logits, np.nan)
+
+    @jax.jit
+    def both(logits, labels):
+        mask = task.counts(labels, jnp.asarray(valid))
+        metric = task.metrics["confusion"].from_model_output(
+            logits=logits, labels=labels, mask=mask
+        )
+        return task.loss(logits, labels, jnp.asarray(valid)), metric, mask
+
+    loss, metric, mask = both(wild, labels)
+    np.testing.assert_array_equal(mask, keep)
+    shifted = logits[keep] - logits[keep].max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    np.testing.assert_allclose(loss, -log_p[np.arange(keep.sum()), labels[keep]].mean(), rtol=1e-5)
+    wanted = np.zeros((3, 3), int)
+    np.add.at(wanted, (labels[keep], logits[keep].argmax(-1)), 1)
+    np.testing.assert_array_equal(metric.counts, wanted)
+    assert task.baseline([6, 3, 0], 1) == pytest.approx(6 / 9 / 2)

@@ -1,0 +1,108 @@
+"""What holds for every architecture: sizes, types, one compilation, 100 bfloat16 steps."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from peers import QUICK, shapes_of
+from tiny import TINY
+
+from rsjax import config as configs
+from rsjax import models, tasks
+from rsjax.datasets.info import ImageSpec
+from rsjax.input.preprocess import Inputs
+from rsjax.training import optimizer, step
+
+CLASSES = 4
+S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 32, 32, "uint16", "reflectance_1e4", 10.0, 0)
+BANDS = tuple(f"{S2.sensor}/{band}" for band in S2.bands)
+INPUTS = Inputs({"s2": S2}, BANDS, (1500.0,) * 3, (900.0,) * 3, (32, 32))
+
+
+def is_decoder(name):
+    return name not in models.BACKBONES
+
+
+def tiny(name, **fields):
+    return models.get(name, num_classes=CLASSES, **{**TINY[name], **fields})
+
+
+def test_every_file_has_a_tiny_version():
+    assert {models.TABLE[name] for name in TINY} == set(models.TABLE.values())
+
+
+@pytest.mark.parametrize("name", models.TABLE)
+def test_every_name_builds_and_takes_the_shared_fields(name):
+    model = models.get(name, num_classes=3, dtype=jnp.bfloat16)
+    assert model.num_classes == 3
+    assert hash(model) == hash(models.get(name, num_classes=3, dtype=jnp.bfloat16))
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (45, 37), (120, 120)])
+def test_any_size_and_number_of_bands(name, height, width):
+    bands = 2 if height == 32 else 12
+    x = jax.ShapeDtypeStruct((2, height, width, bands), jnp.float32)
+    model = tiny(name)
+    variables = shapes_of(model, jnp.zeros(x.shape))
+    assert {v.dtype for v in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    logits = jax.eval_shape(lambda v, x: model.apply(v, x, False), variables, x)
+    expected = (2, height, width, CLASSES) if is_decoder(name) else (2, CLASSES)
+    assert logits.shape == expected
+    assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if not is_decoder(name)])
+@pytest.mark.parametrize("size", [64, 75])
+def test_stages_have_the_size_that_their_strides_say(name, size):
+    model = tiny(name)
+    x = jnp.zeros((1, size, size, 3))
+    maps, _ = jax.eval_shape(
+        lambda: model.init_with_output(jax.random.key(0), x, False, method=model.features)
+    )
+    assert set(maps) == set(model.strides)  # jit sorts the names
+    assert list(model.strides.values()) == sorted(model.strides.values())
+    for stage, stride in model.strides.items():
+        assert maps[stage].shape[1] in (size // stride, -(-size // stride)), stage
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_step_compiles_once_and_a_hundred_in_bfloat16_stay_finite(name):
+    config = configs.base().unlock()
+    config.optimizer.learning_rate = 1e-3
+    config.augment.d4 = True
+    model = tiny(name, dtype=jnp.bfloat16)
+    kind = "segmentation" if is_decoder(name) else "classification"
+    task = tasks.make(kind, config.task.to_dict(), CLASSES)
+    schedule = optimizer.make_schedule(config, 100, 0)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, (4, 32, 32)).astype(np.uint8)
+    labels[:, :3] = 255
+    image = rng.integers(400, 900, (4, 32, 32, 3)) + 300 * (labels[..., None].astype(int) % 5)
+    batch = {
+        "s2": image.astype(np.uint16),
+        **({"mask": labels} if is_decoder(name) else {"label": labels[:, -1, -1].astype(int)}),
+        "index": np.arange(4, dtype=np.int32),
+        "valid": np.array([True, True, True, False]),
+    }
+    jitted = functools.partial(jax.jit, compiler_options=QUICK)
+    shapes = jax.eval_shape(lambda: step.init_state(config, model, INPUTS, None))
+    tx = optimizer.make_optimizer(config, shapes["params"], schedule)
+    state = jitted(lambda: step.init_state(config, model, INPUTS, tx))()
+    train = jitted(
+        step.make_train_step(config, model, task, INPUTS, tx, schedule), donate_argnums=0
+    )
+    losses = []
+    for number in range(100):
+        if number == 50:  # what a resume does between two steps
+            state = jax.tree.map(jnp.asarray, jax.device_get(state))
+        state, measured = train(state, batch)
+        losses.append(float(measured["loss"]))
+        assert int(measured["bad_steps"]) == 0
+    assert train._cache_size() == 1
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    for leaf in jax.tree.leaves((state["params"], state["batch_stats"])):
+        assert leaf.dtype == jnp.float32
