@@ -88,7 +88,8 @@ def assemble(model: str, names: Sequence[str], closed: Any, out: Any) -> onnx.Mo
     builder.node("Identity", [builder.name(result)], OUTPUT)
     inputs = [_typed(n, a.shape, a.dtype) for n, a in zip(names, closed.in_avals, strict=True)]
     outputs = [_typed(OUTPUT, out.shape, out.dtype)]
-    proto = helper.make_graph(builder.nodes, "rsjax", inputs, outputs, builder.initializers)
+    nodes, initializers = builder.needed(OUTPUT)
+    proto = helper.make_graph(nodes, "rsjax", inputs, outputs, initializers)
     opset = [helper.make_opsetid("", OPSET)]
     return helper.make_model(
         proto,
@@ -145,11 +146,10 @@ class Builder:
             closed = inner if hasattr(inner, "consts") else jax.extend.core.ClosedJaxpr(inner, ())
             return self.jaxpr(closed.jaxpr, closed.consts, inputs)
         fixed = all(isinstance(side, int) for var in eqn.outvars for side in var.aval.shape)
-        if (
-            fixed
-            and name != "dim_as_value"
-            and all(isinstance(value, np.ndarray) for value in inputs)
-        ):
+        known = fixed and all(isinstance(value, np.ndarray) for value in inputs)
+        if known and name in primitives.NUMPY:
+            return [np.asarray(primitives.NUMPY[name](*inputs))]
+        if known and name not in (*primitives.LAYOUT, "dim_as_value"):
             found = eqn.primitive.bind(*inputs, **p)
             found = found if eqn.primitive.multiple_results else [found]
             return [np.asarray(value) for value in found]
@@ -176,6 +176,15 @@ class Builder:
         """Adds an operator with a named output."""
         plain = {k: _plain(v) for k, v in attributes.items()}
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **plain))
+
+    def needed(self, output: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+        """The operators and constants that an output depends on."""
+        wanted, nodes = {output}, []
+        for node in reversed(self.nodes):
+            if node.output[0] in wanted:
+                wanted.update(node.input)
+                nodes.append(node)
+        return nodes[::-1], [one for one in self.initializers if one.name in wanted]
 
     def name(self, value: Value) -> str:
         """The tensor's name; a constant becomes one."""
@@ -205,7 +214,19 @@ class Builder:
         """The value in another shape; sides may be symbolic."""
         if isinstance(value, np.ndarray) and all(isinstance(side, int) for side in shape):
             return value.reshape(shape)
-        return self.op("Reshape", [value, self.shape(shape)])
+        return self.op("Reshape", [value, self.shape(shape)], allowzero=1)
+
+    def expand(self, value: Value, shape: Sequence[Any]) -> Value:
+        """The value repeated along sides of 1; sides may be symbolic."""
+        if isinstance(value, np.ndarray) and all(isinstance(side, int) for side in shape):
+            return np.broadcast_to(value, shape)
+        return self.op("Expand", [value, self.shape(shape)])
+
+    def range(self, side: Any) -> Value:
+        """0, 1, ... up to a side, int64."""
+        if isinstance(side, int):
+            return np.arange(side)
+        return self.op("Range", [np.array(0, np.int64), self.side(side), np.array(1, np.int64)])
 
     def slice(
         self,

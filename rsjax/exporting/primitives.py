@@ -60,6 +60,26 @@ COMPARE = {
 }
 REDUCE = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin", "reduce_sum": "ReduceSum"}
 
+# Of known values by numpy, in microseconds; JAX would compile each of them.
+NUMPY: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "eq": np.equal,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "le": np.less_equal,
+    "lt": np.less,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "ne": np.not_equal,
+    "neg": np.negative,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "sub": np.subtract,
+}
+# Rules that keep known values known.
+LAYOUT = ("broadcast_in_dim", "convert_element_type", "expand_dims", "iota", "reshape", "rev",
+          "slice", "squeeze", "transpose")  # fmt: skip
+
 
 def rule(name: str) -> Rule | None:
     """The function for a primitive, if there is one."""
@@ -154,13 +174,13 @@ def _broadcast_in_dim(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
     for axis, side in zip(at, own, strict=True):
         ones[axis] = side
     value = b.reshape(x[0], ones) if tuple(ones) != tuple(own) else x[0]
-    if tuple(ones) == tuple(shape):
-        return value
-    return b.op("Expand", [value, b.shape(shape)])
+    return value if tuple(ones) == tuple(shape) else b.expand(value, shape)
 
 
 def _concatenate(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
-    return b.op("Concat", x, axis=eqn.params["dimension"])
+    axis = eqn.params["dimension"]
+    parts = [v for v, var in zip(x, eqn.invars, strict=True) if var.aval.shape[axis] != 0]
+    return parts[0] if len(parts) == 1 else b.op("Concat", parts, axis=axis)
 
 
 def _stack(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
@@ -176,11 +196,10 @@ def _dim_as_value(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
 
 def _iota(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
     shape, axis = eqn.params["shape"], eqn.params["dimension"]
-    zero, one = np.array(0, np.int64), np.array(1, np.int64)
-    count = b.cast(b.op("Range", [zero, b.side(shape[axis]), one]), eqn.params["dtype"])
     ones = [shape[axis] if i == axis else 1 for i in range(len(shape))]
+    count = b.cast(b.range(shape[axis]), eqn.params["dtype"])
     value = b.reshape(count, ones)
-    return value if tuple(ones) == tuple(shape) else b.op("Expand", [value, b.shape(shape)])
+    return value if tuple(ones) == tuple(shape) else b.expand(value, shape)
 
 
 def _slice(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
@@ -222,7 +241,12 @@ def _pad(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
 def _gather(b: Builder, eqn: Any, x: Sequence[Value]) -> Value:
     numbers = eqn.params["dimension_numbers"]
     sides, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
-    (axis, *more), indices = numbers.start_index_map, eqn.invars[1].aval.shape
+    axes, indices = numbers.start_index_map, eqn.invars[1].aval.shape
+    if len(indices) == 1 and len(numbers.offset_dims) == len(sides):  # a slice, of open sides
+        start = b.cast(x[1], np.int64)
+        limit = b.op("Add", [start, b.shape([sizes[i] for i in axes])])
+        return b.op("Slice", [x[0], start, limit, np.array(axes, np.int64)])
+    axis, *more = axes
     whole = [side for i, side in enumerate(sides) if i != axis]
     simple = (
         not more
