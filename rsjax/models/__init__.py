@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rsjax.errors import ConfigError
@@ -35,7 +35,10 @@ BACKBONE_MODULES = {
         *("resnext50_32x4d", "wide_resnet50_2"),
     ),
 }
-DECODER_MODULES: dict[str, tuple[str, ...]] = {}
+DECODER_MODULES: dict[str, tuple[str, ...]] = {
+    "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),
+    "unet": ("unet2015", "unet"),
+}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
 TABLE = BACKBONES | {name: module for module, names in DECODER_MODULES.items() for name in names}
 
@@ -49,12 +52,7 @@ def get(name: str, **fields: Any) -> nn.Module:
     """
     if name not in TABLE:
         raise ConfigError(f"unknown model {name!r}; known models: {', '.join(TABLE)}")
-    build = getattr(importlib.import_module(f"{__name__}.{TABLE[name]}"), name)
-    parameters = {
-        key: parameter
-        for key, parameter in inspect.signature(build).parameters.items()
-        if key not in ("parent", "name")  # Linen's own
-    }
+    build, parameters = _constructor(name)
     unknown = sorted(set(fields) - set(parameters))
     missing = [
         key
@@ -76,14 +74,24 @@ def backbone(name: str, fields: Mapping[str, Any] | None = None, **defaults: Any
     Args:
         name: name in `BACKBONES`.
         fields: fields that its user chose; they win over the defaults.
-        defaults: what the decoder wants it to have, e.g. `dtype`, `norm` or `output_stride`.
+        defaults: what the decoder wants it to have, e.g. `dtype`, `norm` or `output_stride`; those
+            that this backbone has no field for are left out.
 
     Raises:
         ConfigError: no backbone has this name, or a field is unknown.
     """
     if name not in BACKBONES:
         raise ConfigError(f"unknown encoder {name!r}; known encoders: {', '.join(BACKBONES)}")
+    known = _constructor(name)[1]
+    defaults = {key: value for key, value in defaults.items() if key in known}
     return get(name, **{"num_classes": 0, **defaults, **dict(fields or {})})
+
+
+def _constructor(name: str) -> tuple[Callable[..., nn.Module], dict[str, inspect.Parameter]]:
+    """The constructor of this name in the table, and its fields."""
+    build = getattr(importlib.import_module(f"{__name__}.{TABLE[name]}"), name)
+    parameters = inspect.signature(build).parameters.items()
+    return build, {k: p for k, p in parameters if k not in ("parent", "name")}  # Linen's own
 
 
 def _hashable(value: Any) -> Any:
