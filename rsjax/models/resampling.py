@@ -148,7 +148,7 @@ def resize(x: Array, height: int, width: int, *, align_corners: bool = False) ->
         return x
     shape = (x.shape[0], height, width, x.shape[3])
     y = x.astype(jnp.float32)
-    if align_corners and min(rows, cols) > 1:
+    if align_corners and rows > 1 and cols > 1:
         sides = ((rows, height), (cols, width))
         scale = jnp.asarray(
             [(new - 1) / (old - 1) if new > 1 else 1.0 for old, new in sides], jnp.float32
