@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -190,7 +191,7 @@ class Builder:
         """The tensor's name; a constant becomes one."""
         if isinstance(value, str):
             return value
-        key = (value.dtype.str, value.shape, value.tobytes())
+        key = (value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).digest())
         if key not in self._constants:
             self._constants[key] = name = f"constant_{len(self._constants)}"
             self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
