@@ -34,9 +34,15 @@ BACKBONE_MODULES = {
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnext50_32x4d", "wide_resnet50_2"),
     ),
+    "vgg": (
+        *("vgg11", "vgg13", "vgg16", "vgg19"),
+        *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    ),
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),
+    "fcn": ("fcn", "fcn_resnet50", "fcn_resnet101", "fcn32s", "fcn16s", "fcn8s"),
+    "segnet": ("segnet",),
     "unet": ("unet2015", "unet"),
 }
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}

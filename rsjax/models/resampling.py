@@ -79,7 +79,8 @@ def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
     Source: SegNet, Badrinarayanan et al., arXiv:1511.00561, section 3.
     """
     batch, height, width, channels = x.shape
-    rows, cols = height // 2, width // 2
+    # As the pool of `max_pool` counts, so that symbolic sizes are seen to be equal.
+    rows, cols = (height - 2) // 2 + 1, (width - 2) // 2 + 1
     x = x[:, : 2 * rows, : 2 * cols]
     windows = x.reshape(batch, rows, 2, cols, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     windows = windows.reshape(batch, rows, cols, 4, channels)

@@ -5,6 +5,7 @@ over by the rules that published weights take.
 """
 
 import functools
+import re
 import warnings
 
 import jax
@@ -114,6 +115,17 @@ def train_step(model, variables, x, weights):
 
     grads, (logits, updates) = quick_jit(jax.grad(loss, has_aux=True))(variables["params"])
     return logits, updates.get("batch_stats", {}), grads
+
+
+def recomputed(model, x):
+    """How many parts of a model are computed again for its gradient."""
+
+    def logits(variables):
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply(variables, x, True, mutable=["batch_stats", "auxiliary"], rngs=rngs)
+
+    jaxpr = str(jax.make_jaxpr(logits)(shapes_of(model, x)))
+    return len(re.findall(r"\b(?:checkpoint|remat\w*)\[", jaxpr))
 
 
 def equals_torch(model, peer, x, *, limit=1e-4, gradient_limit=1e-3, unused=()):
@@ -255,7 +267,7 @@ def keras_leaves(layer):
     names = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
 
     def values(tree):
-        params, stats = tree["params"], tree["batch_stats"]
+        params, stats = tree["params"], tree.get("batch_stats", {})
         for key in layer.name.split("-"):
             params, stats = params.get(key, {}), stats.get(key, {})
         return [{**params, **stats}[names.get(v.name, v.name)] for v in layer.variables]
