@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # module: the constructors in it, which are the names; imported when asked for.
 BACKBONE_MODULES = {
+    "densenet": ("densenet121", "densenet161", "densenet169", "densenet201"),
     "resnet": (
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnext50_32x4d", "wide_resnet50_2"),
@@ -41,6 +42,7 @@ BACKBONE_MODULES = {
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),
+    "fc_densenet": ("fc_densenet56", "fc_densenet67", "fc_densenet103"),
     "fcn": ("fcn", "fcn_resnet50", "fcn_resnet101", "fcn32s", "fcn16s", "fcn8s"),
     "segnet": ("segnet",),
     "unet": ("unet2015", "unet"),
