@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 # module: the constructors in it, which are the names; imported when asked for.
 BACKBONE_MODULES = {
+    "inception": ("inception_v3",),
     "resnet": (
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnext50_32x4d", "wide_resnet50_2"),
     ),
+    "xception": ("xception", "xception41", "xception65", "xception71"),
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
