@@ -19,7 +19,7 @@ from rsjax.datasets.info import ImageSpec
 from rsjax.errors import ConfigError, WeightsError
 from rsjax.input.preprocess import Inputs
 from rsjax.models.pretrained import fit as fitting
-from rsjax.models.pretrained import keras_names, read, sources, stem, torch_names
+from rsjax.models.pretrained import keras_names, read, renamed, sources, stem, torch_names
 from rsjax.models.pretrained.fit import Tree
 
 
@@ -149,8 +149,8 @@ def to_variables(content: read.Weights, model: str) -> tuple[Tree, dict[str, Any
     module = models.TABLE[model]
     if content.framework == "keras":
         return keras_names.from_keras(content.arrays, module)
-    state = torch_names.renamed(content.arrays, module)
-    return torch_names.from_torch(state), dict(torch_names.FIELDS.get(model, {}))
+    state = renamed.renamed(content.arrays, module)
+    return torch_names.from_torch(state), dict(renamed.FIELDS.get(model, {}))
 
 
 def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, dict[str, Any]]:

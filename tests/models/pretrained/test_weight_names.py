@@ -11,7 +11,8 @@ from rsjax.models.pretrained import keras_names, read
 from rsjax.models.pretrained.fit import fit
 from rsjax.models.pretrained.fit import flat as fit_flat
 from rsjax.models.pretrained.fit import shapes_of as fit_shapes_of
-from rsjax.models.pretrained.torch_names import from_torch, renamed
+from rsjax.models.pretrained.renamed import renamed
+from rsjax.models.pretrained.torch_names import from_torch
 from rsjax.models.resnet import Bottleneck, ResNet
 
 
