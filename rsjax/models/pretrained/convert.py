@@ -42,7 +42,7 @@ def convert(
 
     Args:
         weights: the file.
-        output: folder of the bundle; one that is there is replaced.
+        output: folder of the bundle, which may replace another bundle.
         model: name in `rsjax.models`.
         source: name in `sources.SOURCES`, or a JSON file.
         task: name in `rsjax.tasks`; empty: that of the source.
@@ -60,10 +60,13 @@ def convert(
     Raises:
         WeightsError: the file cannot be read or is not of this model.
         SensorError: bands that the rule does not provide for.
-        ConfigError: no such model, or a field that it does not have.
+        ConfigError: no such model, a field that it does not have, or a folder of other content.
     """
     if model not in models.TABLE:
         models.get(model)  # says which there are
+    folder = pathlib.Path(output)
+    if folder.exists() and not (folder / bundle.ABOUT).is_file():
+        raise ConfigError(f"{folder} is there and no bundle, so it is not replaced; name another")
     module = models.TABLE[model]
     told = sources.find(source, module)
     told = dataclasses.replace(told, task=task or told.task)
@@ -131,8 +134,8 @@ def convert(
     }
     variables = fitting.unflat(arrays)
     made = bundle.Model(variables, inputs, classes[0] if classes else None, about)
-    bundle.save(made, pathlib.Path(output))
-    _compare(variables, bundle.load(output).variables, output)
+    bundle.save(made, folder)
+    _compare(variables, bundle.load(folder).variables, folder)
     return report
 
 

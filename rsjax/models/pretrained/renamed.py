@@ -1,4 +1,4 @@
-"""State dicts of libraries that name modules otherwise than the reference whose names ours follow."""
+"""State dicts of libraries that name modules otherwise than the reference that ours follows."""
 
 from __future__ import annotations
 
