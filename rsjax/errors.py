@@ -48,3 +48,7 @@ class BundleError(RsjaxError):
 
 class WeightsError(RsjaxError):
     """Published weights that cannot be read or do not fit the model."""
+
+
+class ExportError(RsjaxError):
+    """A model that cannot leave in the format asked for, or did and computes something else."""

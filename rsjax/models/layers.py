@@ -87,8 +87,11 @@ def matmul_on_cpu(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strid
 
     That is faster for nearly every shape measured, up to 50 times where the map is no larger than
     the kernel; the limit is for memory, as the backward pass keeps the patches of every layer.
+    Sizes left open by `jax.export` count as too large.
     """
     taps = kernel_shape[0] * kernel_shape[1]
+    if not all(isinstance(side, int) for side in x_shape[1:3]):
+        return taps == 1
     rows, cols = (-(-side // strides) for side in x_shape[1:3])
     return taps == 1 or rows * cols * taps * kernel_shape[2] <= PATCH_LIMIT
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsjax.models.pretrained.torch_names import from_torch
+from rsjax.models.pretrained.torch_names import from_torch, to_torch
 
 # Compiles in half the time; the slower code costs less than that here.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -154,6 +154,9 @@ def equals_torch(model, peer, x, *, limit=1e-4, gradient_limit=1e-3, unused=()):
     peer.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
     state = {k: v for k, v in state.items() if not k.startswith(tuple(unused) or "\0")}
     variables = jax.tree.map(jnp.asarray, from_torch(state))
+    again = to_torch(variables)
+    assert again.keys() == state.keys(), sorted(again.keys() ^ state.keys())
+    assert all(np.array_equal(value, state[name]) for name, value in again.items())
     shapes = shapes_of(model, x)
     wanted = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     assert_same_names(variables, jax.tree.map(lambda s: np.zeros(s.shape), wanted))

@@ -1,4 +1,4 @@
-"""Names and layouts of torch state dicts, in ours: one rule for all architectures.
+"""Names and layouts of torch state dicts, in ours and back: one rule for all architectures.
 
 Module names are kept; a number is joined to the name before it by '_' (`layer1.0.conv1` is
 `layer1_0/conv1`). Convolutions are (out, in, h, w) there and (h, w, in, out) here, transposed ones
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rsjax.errors import WeightsError
 
@@ -47,6 +47,9 @@ RENAMED: dict[str, tuple[tuple[str, str], ...]] = {
 FIELDS: dict[str, dict[str, Any]] = {"xception": {"pool_padding": 1, "norm_epsilon": 1e-5}}
 # Linear layers here whose weight may come as a convolution over the whole map, (out, in, h, w).
 FLATTENED = {"vgg": r"^classifier\."}
+# Our modules whose last number is part of the reference's name, and no place in a sequence:
+# Inception's branches, and the Caffe names of FCN, which stand at the top.
+KEPT = re.compile(r"(.*/)?branch\w*_\d|conv\d_\d")
 
 
 def renamed(state: Mapping[str, np.ndarray], module: str) -> dict[str, np.ndarray]:
@@ -108,3 +111,51 @@ def from_torch(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
         flat[f"{collection}/{module_name(module)}/{ours}"] = np.ascontiguousarray(value)
     variables = unflatten_dict(flat, sep="/")
     return {"params": {}, "batch_stats": {}, **variables}
+
+
+def torch_name(path: str) -> str:
+    """Torch's module of our path, the inverse of `module_name`: 'layer1_0' is 'layer1.0'."""
+    names, whole = [], ""
+    for part in path.split("/"):
+        whole = f"{whole}/{part}" if whole else part
+        name = part
+        while not KEPT.fullmatch(whole) and (
+            found := re.fullmatch(r"(.+)_(\d+)((?:\.\d+)*)", name)
+        ):
+            name = f"{found[1]}.{found[2]}{found[3]}"
+        names.append(name)
+    return ".".join(names)
+
+
+def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The state dict of variables, which a torch module of the same names loads strictly.
+
+    Torch counts the batches that a batch normalisation saw; that count is 0 here, and only used
+    there where the momentum is None.
+
+    Raises:
+        WeightsError: a leaf is none of the kinds that the rule knows.
+    """
+    leaves = {ours: theirs for theirs, ours in LEAVES.items()}
+    kernels = {len(axes): np.argsort(axes) for name, axes in WEIGHTS.values() if name == "kernel"}
+    state = {}
+    for path, leaf in flatten_dict(dict(variables), sep="/").items():
+        collection, _, rest = path.partition("/")
+        module, _, name = rest.rpartition("/")
+        value = np.asarray(leaf)
+        if (collection, name) in leaves:
+            theirs = leaves[collection, name]
+        elif collection == "params" and name == "scale" and value.ndim == 1:
+            theirs = "weight"
+        elif collection == "params" and name == "kernel" and value.ndim in kernels:
+            theirs, value = "weight", value.transpose(kernels[value.ndim])
+        else:
+            raise WeightsError(
+                f"'{path}' of shape {value.shape}: no kernel, scale, bias, mean or var of a "
+                "convolution, linear layer or normalisation"
+            )
+        module = torch_name(module)
+        state[f"{module}.{theirs}"] = np.ascontiguousarray(value)
+        if theirs == "running_mean":
+            state[f"{module}.{IGNORED[0]}"] = np.zeros((), np.int64)
+    return state
