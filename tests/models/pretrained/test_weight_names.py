@@ -55,10 +55,6 @@ def test_old_densenet_files_and_timm_s_vgg_become_torchvision_s():
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def needs(name):
-    return pytest.mark.skipif(name not in models.TABLE, reason=f"no model {name}")
-
-
 def weights_of(peer):
     """Arrays of a Keras model, named as `read` names those of its file."""
     return {
@@ -160,7 +156,6 @@ def test_vgg_of_keras_applications():
     assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
 
 
-@needs("densenet121")
 def test_densenet_of_keras_applications():
     quiet_keras()
     from keras.src.applications import densenet
@@ -180,7 +175,6 @@ def test_densenet_of_keras_applications():
     assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
 
 
-@needs("xception")
 def test_xception_of_keras_applications_has_all_of_ours():
     """The layers and channels of keras.applications' Xception, a sixteenth as wide."""
     arrays = {}
@@ -223,7 +217,6 @@ def test_xception_of_keras_applications_has_all_of_ours():
     fit(variables, fit_shapes_of(model, 3), "xception")
 
 
-@needs("inception_v3")
 def test_inception_of_keras_applications_has_all_of_ours():
     arrays = {"predictions/0": np.ones((1, 1)), "predictions/1": np.ones(1)}
     for index in range(94):
