@@ -76,9 +76,7 @@ def ours(case: Case, x: np.ndarray, labels: np.ndarray, dtype: str) -> tuple[Way
         return (optax.apply_updates(params, updates), stats, opt_state, step + 1), value
 
     forward, seconds = timed(
-        lambda: (
-            jax.jit(lambda v, x: model.apply(v, x, False)).lower(variables, image).compile()
-        )
+        lambda: jax.jit(lambda v, x: model.apply(v, x, False)).lower(variables, image).compile()
     )
     held = [(variables["params"], stats, tx.init(variables["params"]), jnp.zeros((), jnp.int32))]
     held[0] = jax.tree.map(jnp.copy, held[0])
@@ -139,7 +137,9 @@ def theirs(
             _, first = timed(forward)
             _, longer = timed(train)
         except Exception as error:  # e.g. no C++ compiler for torch.compile
-            print(f"{case.title}, {name}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+            print(
+                f"{case.title}, {name}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr
+            )
             continue
         peak = torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else float("nan")
         found.append(((name, forward, first, float("nan")), (name, train, longer, peak)))
