@@ -137,9 +137,8 @@ def theirs(
             _, first = timed(forward)
             _, longer = timed(train)
         except Exception as error:  # e.g. no C++ compiler for torch.compile
-            print(
-                f"{case.title}, {name}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr
-            )
+            what = f"{type(error).__name__}: {str(error)[:200]}"
+            print(f"{case.title}, {name}: {what}", file=sys.stderr)
             continue
         peak = torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else float("nan")
         found.append(((name, forward, first, float("nan")), (name, train, longer, peak)))

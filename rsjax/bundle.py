@@ -73,13 +73,14 @@ class Model:
     Attributes:
         variables: {'params': ..., 'batch_stats': ...} float32.
         inputs: bands, units, statistics and grid of the input.
-        nomenclature: the classes.
-        about: everything else, as in `rsjax.json`: model, task, trained_on, metrics, config.
+        nomenclature: the classes; None for weights that are only to start training from.
+        about: everything else, as in `rsjax.json`: model, task, trained_on, metrics, config, and
+            'lacks': what such weights have not, so that they cannot predict.
     """
 
     variables: dict[str, Any]
     inputs: Inputs
-    nomenclature: Nomenclature
+    nomenclature: Nomenclature | None
     about: dict[str, Any]
 
     @functools.cached_property
@@ -101,7 +102,18 @@ class Model:
         from rsjax import tasks
 
         task = self.about["task"]
-        return tasks.make(task["name"], {**task, "class_weights": "none"}, len(self.nomenclature))
+        classes = len(self.classes())
+        return tasks.make(task["name"], {**task, "class_weights": "none"}, classes)
+
+    def classes(self) -> Nomenclature:
+        """The nomenclature of a model that can predict; for another one a BundleError."""
+        lacks = self.about.get("lacks")
+        if lacks or self.nomenclature is None:
+            raise BundleError(
+                f"this model cannot predict: it has no {lacks or 'classes'}. Train from its "
+                "weights first, with --config.init_from"
+            )
+        return self.nomenclature
 
     def predict(
         self,
@@ -123,9 +135,10 @@ class Model:
             batch_size: images computed at once.
 
         Raises:
-            BundleError: sizes, dtypes or values that do not fit.
+            BundleError: sizes, dtypes or values that do not fit, or a model that cannot predict.
             SensorError: bands are missing or cannot be told apart, or the unit does not fit.
         """
+        self.classes()  # before the values are looked at
         if isinstance(images, Mapping):
             inputs, batch = self.inputs, self._checked(images)
         else:
@@ -146,7 +159,7 @@ class Model:
             found = np.asarray(apply(self.variables, part))
             parts.append(found[: len(found) - short] if short > 0 else found)
         probabilities = rows = np.concatenate(parts)
-        names = self.nomenclature.names
+        names = self.classes().names
         maps = None
         if probabilities.ndim == 4:
             maps = probabilities.argmax(axis=-1).astype(np.uint8)
@@ -287,7 +300,7 @@ def save(model: Model, folder: str | os.PathLike[str]) -> None:
             "format": FORMAT,
             **model.about,
             "inputs": model.inputs.to_json(),
-            "nomenclature": model.nomenclature.to_json(),
+            "nomenclature": model.nomenclature.to_json() if model.nomenclature else None,
             "weights_sha256": hashlib.sha256(content).hexdigest(),
         }
         sealed.write(temporary / ABOUT, about)
@@ -353,7 +366,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         if about.pop("format") != FORMAT:
             raise BundleError(f"{folder / ABOUT}: another format than {FORMAT}; update rsjax")
         inputs = Inputs.from_json(about.pop("inputs"))
-        nomenclature = Nomenclature.from_json(about.pop("nomenclature"))
+        classes = about.pop("nomenclature")
+        nomenclature = None if classes is None else Nomenclature.from_json(classes)
         expected = about.pop("weights_sha256")
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise BundleError(f"{folder / ABOUT}: {error}. Copy the bundle again; {REMEDY}") from None

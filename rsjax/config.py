@@ -55,6 +55,9 @@ def base() -> ConfigDict:
     m.fields = ConfigDict()  # fields of the model, e.g. stem, dropout_rate, drop_path_rate
     m.dtype = "float32"  # float32 | bfloat16, of the computation; parameters stay float32
 
+    c.init_from = ""  # bundle or workdir whose weights the run starts from; empty: random ones
+    c.init_new = ()  # regexes of parameter names that start random nevertheless, e.g. '^fc/'
+
     c.batch_size = 256  # samples a step, over all devices and processes
     c.eval_batch_size = 256  # the same in evaluation
     c.total_steps = 0  # length of the run: steps ...
@@ -232,6 +235,8 @@ def validate(config: ConfigDict) -> None:
     for entry in config.mesh.rules:
         if len(entry) != 2 or not isinstance(entry[0], str) or entry[1] not in MESH_RULES:
             problems.append(f"mesh.rules: {entry!r} is not (regex, {' | '.join(MESH_RULES)})")
+    if config.init_new and not config.init_from:
+        problems.append("init_new needs init_from")
     if config.early_stop_evals and not config.data.validation_split:
         problems.append("early_stop_evals needs data.validation_split")
     if config.wandb_project and importlib.util.find_spec("wandb") is None:

@@ -185,7 +185,7 @@ def about(model: Model, format: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         k: model.about[k] for k in ("model", "task", "trained_on") if k in model.about
     }
-    classes = model.nomenclature
+    classes = model.classes()
     return {
         "rsjax": rsjax.__version__,
         "format": format,

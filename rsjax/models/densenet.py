@@ -163,12 +163,11 @@ class DenseNet(nn.Module):
     """A densely connected network with a linear classifier.
 
     A layer takes the maps before it as a list and joins them itself. For DenseNet-121 and 8 images
-    of 120 x 120 x 10, float32, JAX then hands from the forward to the backward pass, in MiB: 559,
-    as where one map grows by concatenation; 572 where layers write into one map allocated before;
-    254 with `remat` (the growing map: 317), 98 if the whole layer was computed again. A CPU needs
-    686 MiB of temporary memory in all these forms (728 where it is allocated before): XLA merges
-    there what is computed twice, so that `remat` saves nothing. Neither did time differ by more
-    than the noise: 168 to 177 ms of CPU per image, 47 to 55 s of CPU to compile.
+    of 120 x 120 x 10, float32, JAX then hands from the forward to the backward pass, in MiB: 550,
+    as where one map grows by concatenation; 563 where layers write into one map allocated before;
+    245 with `remat` (the growing map: 308), 88 if the whole layer was computed again. A CPU needs
+    the same temporary memory with and without: XLA merges there what is computed twice. Neither
+    did time differ by more than the noise between these forms: 168 to 177 ms of CPU per image.
 
     Attributes:
         num_classes: length of the logits.

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsjax import bundle
+from rsjax.config import to_json
 from rsjax.errors import RsjaxError, SensorError
 from rsjax.input import pipeline
 from rsjax.input.manifest import Manifest
@@ -96,7 +97,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     Bands, statistics and task are those of the model; the shards are those of the config.
 
     Raises:
-        BundleError: there is no model.
+        BundleError: there is no model, or one that cannot predict.
         RsjaxError: the model and the shards have other classes.
         SensorError: they have other bands, units or sizes.
         ShardError: the split, or an entry that the model needs, is not in the shards.
@@ -104,9 +105,10 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     sharding.set_up(config)
     trained = bundle.load(config.eval.checkpoint or workdir)
     made, _ = data.read_inputs(config, data.find_shards(config))
-    if made.nomenclature.names != trained.nomenclature.names:
+    known = trained.classes()
+    if made.nomenclature.names != known.names:
         raise RsjaxError(
-            f"the model knows the classes of '{trained.nomenclature.name}', the shards in "
+            f"the model knows the classes of '{known.name}', the shards in "
             f"{made.root} are labelled with '{made.nomenclature.name}'"
         )
     for name, spec in trained.inputs.images.items():
@@ -122,7 +124,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     )
     found = examine(trained.variables, config.eval.split)
     if jax.process_index() == 0:
-        about = {**trained.about, "evaluated_on": source_of(made)}
+        # Published weights come without the config of their training.
+        about = {"config": to_json(config), **trained.about, "evaluated_on": source_of(made)}
         found.save(workdir / "eval", config.eval.split, about)
         # The page of the run itself stays: it is about the split that the run ends with.
         own = config.eval.split == config.data.test_split

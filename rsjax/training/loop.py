@@ -17,7 +17,7 @@ from rsjax import bundle, lock, models, sealed, tasks
 from rsjax.config import flatten, steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
-from rsjax.training import data, hosts, layout, optimizer, sharding, speed, step
+from rsjax.training import data, hosts, initial, layout, optimizer, sharding, speed, step
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle
 from rsjax.training.examine import make_examiner, test_best
@@ -88,12 +88,13 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
 
         # -- Model, optimizer, state ---------------------------------------------------------
         task = tasks.make(config.task.name, config.task.to_dict(), len(made.nomenclature), counts)
-        model = models.get(
+        make = functools.partial(
+            models.get,
             config.model.name,
-            num_classes=task.outputs,
             dtype=jnp.dtype(config.model.dtype).type,
             **config.model.fields,
         )
+        model = make(num_classes=task.outputs)
         schedule = optimizer.make_schedule(
             config, total_steps, steps_of(config, "schedule.warmup", steps_per_epoch)
         )
@@ -123,7 +124,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         examine = make_examiner(config, made, model, task, inputs, mesh, placed_params)
 
         # -- Resume, or start ----------------------------------------------------------------
-        # The newest sound checkpoint of the workdir, else step 0 of the seed.
+        # The newest sound checkpoint of the workdir, else step 0: of the seed, or given weights.
         checkpoints = stack.enter_context(
             Checkpoints(
                 workdir / "checkpoints", task.headline, config.keep_latest, config.keep_best
@@ -143,9 +144,13 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 else:
                     log.warning("the bundle and the best step are gone: another will be the best")
                     best = None
+            about["init"] = saved.get("init")
             log.info("resumed from step %d", int(state["step"]))
         else:
             state, position = sharding.run_once(init, placed), 0
+            if config.init_from:
+                taken, about["init"] = initial.given(config, make, inputs, made.nomenclature)
+                state = initial.start(state, taken)
             best, since_best = None, 0
         first = int(state["step"])
         if first_process:

@@ -27,10 +27,12 @@ needs_torch = functools.partial(
 
 
 def small(name, **fields):
-    """On a ResNet of three stages at strides 4, 8 and 8."""
-    encoder = {"stage_sizes": (1, 1, 1), "width": 4} | fields.pop("encoder_fields", {})
-    fields = {"encoder_name": "resnet18", "output_stride": 8, "rates": (1, 2, 4)} | fields
-    fields = {"decoder_channels": 6, "dropout_rate": 0.0} | fields
+    """On a ResNet of two stages (v3+: three) whose last one is dilated instead of striding."""
+    plus = name == "deeplabv3plus"
+    encoder = {"stage_sizes": (1, 1, 1) if plus else (1, 1), "width": 4}
+    encoder |= fields.pop("encoder_fields", {})
+    fields = {"encoder_name": "resnet18", "output_stride": 8 if plus else 4} | fields
+    fields = {"decoder_channels": 6, "rates": (2, 5), "dropout_rate": 0.0} | fields
     return models.get(name, num_classes=3, encoder_fields=encoder, **fields)
 
 
@@ -58,7 +60,7 @@ def pyramid(inputs, channels, rates, separable):
             distant = [unit(inputs, channels, 3, rate, separable) for rate in rates]
             pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), *unit(inputs, channels))
             self.convs = nn.ModuleList([unit(inputs, channels), *distant, pooled])
-            self.project = unit(5 * channels, channels)
+            self.project = unit(len(self.convs) * channels, channels)
 
         def forward(self, x):
             ys = [conv(x).expand(-1, -1, *x.shape[2:]) for conv in self.convs]
@@ -139,13 +141,13 @@ def smp_peer(bands, classes, sizes, width, dilations, rates, channels, low):
 
 def test_v3_equals_torch_with_its_auxiliary_classifier():
     needs_torch()
-    peer = torchvision_peer(2, 3, (1, 1, 1), False, 4, (3,), (1, 2, 4), 6)
+    peer = torchvision_peer(2, 3, (1, 1), False, 4, (2,), (2, 5), 6)
     equals_torch(small("deeplabv3", aux_weight=0.5), peer, images(4, 33, 44, 2))
 
 
 def test_v3plus_equals_torch():
     needs_torch()
-    peer = smp_peer(2, 3, (1, 1, 1), 4, {"layer3": 2}, (1, 2, 4), 6, 5)
+    peer = smp_peer(2, 3, (1, 1, 1), 4, {"layer3": 2}, (2, 5), 6, 5)
     equals_torch(small("deeplabv3plus", skip_channels=5), peer, images(4, 33, 44, 2))
 
 
@@ -289,8 +291,8 @@ def test_what_the_encoder_is_given(name):
 
 def test_errors_name_the_remedy():
     x = jnp.zeros((1, 32, 32, 3))
-    wrong = small("deeplabv3", encoder_fields={"output_stride": 16})
-    with pytest.raises(ConfigError, match=r"strides 8 and none.*resnet18 have 2, 4, 8, 16"):
+    wrong = small("deeplabv3", encoder_fields={"output_stride": 8})
+    with pytest.raises(ConfigError, match=r"strides 4 and none.*resnet18 have 2, 4, 8"):
         shapes_of(wrong, x)
     with pytest.raises(ConfigError, match="output_stride 64"):
         shapes_of(small("deeplabv3plus", output_stride=64), x)

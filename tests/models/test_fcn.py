@@ -29,7 +29,7 @@ def small(stride, **fields):
     return VGGFCN(3, stride, **fields)
 
 
-def torch_vgg_fcn(bands, stride, width, fc_width, classes, scaled):
+def torch_vgg_fcn(bands, stride, width, fc_width, classes, scaled, sizes=SIZES):
     """The authors' networks, by their names; what is cut is what Caffe's crop layer cuts."""
     import torch.nn.functional as F
     from torch import nn
@@ -38,7 +38,7 @@ def torch_vgg_fcn(bands, stride, width, fc_width, classes, scaled):
         def __init__(self):
             super().__init__()
             inputs = bands
-            for stage, count in enumerate(SIZES, 1):
+            for stage, count in enumerate(sizes, 1):
                 for number in range(1, count + 1):
                     outputs = width * min(2 ** (stage - 1), 8)
                     pad = 100 if (stage, number) == (1, 1) else 1
@@ -67,7 +67,7 @@ def torch_vgg_fcn(bands, stride, width, fc_width, classes, scaled):
         def forward(self, x):
             rows, cols = x.shape[2:]
             pools = {}
-            for stage, count in enumerate(SIZES, 1):
+            for stage, count in enumerate(sizes, 1):
                 for number in range(1, count + 1):
                     x = F.relu(getattr(self, f"conv{stage}_{number}")(x))
                 pools[stage] = x = F.max_pool2d(x, 2, 2, ceil_mode=True)

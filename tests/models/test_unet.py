@@ -27,9 +27,9 @@ PAPER = {"num_classes": 3, "width": 4, "depth": 1}
 
 
 def small(**fields):
-    """Behind a ResNet of three stages: strides 2 (stem), 4, 8 and 16."""
-    encoder = {"stage_sizes": (1, 1, 1), "width": 4} | fields.pop("encoder_fields", {})
-    fields = {"decoder_channels": (8, 6, 4, 4), "encoder_name": "resnet18"} | fields
+    """Behind a ResNet of one stage: strides 2 (stem) and 4."""
+    encoder = {"stage_sizes": (1,), "width": 4} | fields.pop("encoder_fields", {})
+    fields = {"decoder_channels": (8, 6), "encoder_name": "resnet18"} | fields
     return models.get("unet", num_classes=3, encoder_fields=encoder, **fields)
 
 
@@ -161,7 +161,7 @@ def test_papers_network_equals_torch(depth, bilinear, norm, remat):
 
 def test_unet_equals_torch():
     needs_torch()
-    peer = smp_peer(2, 3, (1, 1, 1), 4, (8, 6, 4, 4))
+    peer = smp_peer(2, 3, (1,), 4, (8, 6))
     equals_torch(small(remat=True), peer, images(4, 33, 44, 2))
 
 
@@ -188,16 +188,16 @@ def size(peer):
 @pytest.mark.parametrize(
     ("fields", "inputs"),
     [
-        # Stages at 2, 4, 8 and 16: the last block has no map to join.
-        ({}, [16 + 8, 8 + 4, 6 + 4, 4]),
-        # At 1, 2 and 4; of the two at 1 the later one.
-        ({"stem": "small"}, [16 + 8, 8 + 4]),
-        # The third stage is dilated: two at 8, the later one.
-        ({"output_stride": 8}, [16 + 4, 8 + 4, 6]),
+        # Stages at 2, 4 and 8: the last block has no map to join.
+        ({}, [8 + 4, 8 + 4, 6]),
+        # At 1, 1 and 2.
+        ({"stem": "small"}, [8 + 4]),
+        # The second stage is dilated: of two at 4, the later one.
+        ({"output_stride": 4}, [8 + 4, 8]),
     ],
 )
 def test_joins_the_last_map_of_each_stride(fields, inputs):
-    model = small(encoder_fields=fields)
+    model = small(encoder_fields={"stage_sizes": (1, 1)} | fields, decoder_channels=(8, 6, 4))
     x = jnp.zeros((1, 35, 32, 2))
     blocks = shapes_of(model, x)["params"]["decoder"]
     found = [blocks[f"blocks_{n}"]["conv1_0"]["kernel"].shape[2] for n in range(len(blocks))]
@@ -234,7 +234,7 @@ def test_bfloat16_computes_low_and_returns_float32(make, x):
 @pytest.mark.parametrize(
     ("make", "blocks"),
     [
-        (small, 3 + 4),
+        (small, 1 + 2),
         (functools.partial(models.get, "unet2015", **PAPER), 1 + 1 + 1),
     ],
 )
@@ -264,7 +264,7 @@ def test_what_the_encoder_is_given():
 
 def test_errors_name_the_remedy():
     x = jnp.zeros((1, 32, 32, 3))
-    with pytest.raises(ConfigError, match=r"2 decoder_channels.*resnet18 reduces 16.*give 4"):
-        shapes_of(small(decoder_channels=(8, 4)), x)
+    with pytest.raises(ConfigError, match=r"1 decoder_channels.*resnet18 reduces 4.*give 2"):
+        shapes_of(small(decoder_channels=(8,)), x)
     with pytest.raises(ConfigError, match=r"unknown encoder 'vit'.*resnet18"):
         shapes_of(small(encoder_name="vit"), x)

@@ -1,0 +1,284 @@
+"""Published weights to bundles, from files in the official layouts with random numbers."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import toy
+
+import rsjax
+from rsjax import landcover
+from rsjax.datasets.bigearthnet import BigEarthNet
+from rsjax.errors import BundleError, SensorError, WeightsError
+from rsjax.input.preprocess import preprocess
+from rsjax.input.source import ShardSource
+from rsjax.models.pretrained import sources
+from rsjax.models.pretrained.convert import convert, convert_keras
+from rsjax.training import examine
+
+sys.path.append(str(pathlib.Path(__file__).parent / "models"))
+from peers import evaluate
+
+TINY = {"stage_sizes": (1, 1), "width": 4}
+
+
+def peer(classes, bands, seed=0):
+    """A ResNet named as torchvision's and timm's, in torch, with random weights and statistics."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    from torch_resnet import ResNet
+
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    made = ResNet(classes, bands, (1, 1), False, 4)
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 1.5)
+    return made.eval()
+
+
+def arrays(model):
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def written(path, state, prefix=""):
+    from safetensors.numpy import save_file
+
+    save_file({prefix + k: np.ascontiguousarray(v) for k, v in state.items()}, path)
+    return path
+
+
+def scenes(inputs, count=2):
+    rng = np.random.default_rng(1)
+    bands = [
+        rng.normal(-14, 4, (count, *inputs.grid))
+        if band.startswith("sentinel1")
+        else rng.uniform(10, 4000, (count, *inputs.grid))
+        for band in inputs.bands
+    ]
+    return np.stack(bands, -1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def bigearthnet(tmp_path_factory):
+    """The classifier for Sentinel-1 and -2, in torch, and its bundle."""
+    model = peer(19, 12)
+    folder = tmp_path_factory.mktemp("weights")
+    file = written(folder / "model.safetensors", arrays(model), "model.vision_encoder.")
+    report = convert(
+        file, folder / "bundle", model="resnet18", source="bigearthnet_v2", fields=TINY
+    )
+    return model, folder / "bundle", report
+
+
+def test_bigearthnet_s_classifiers_predict_as_in_torch(bigearthnet):
+    import torch
+
+    model, folder, report = bigearthnet
+    found = rsjax.load(folder)
+    names = [band.rpartition("/")[2] for band in found.inputs.bands]
+    assert ",".join(names) == "VV,VH,B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12"
+    image = scenes(found.inputs)
+    # As the model card has it: standardised, channels VV, VH, B02, ..., classes by alphabet.
+    statistics = {**sources._NEAREST["sentinel2_l2a"], **sources._NEAREST["sentinel1"]}
+    mean, std = np.array([statistics[name] for name in names], np.float32).T
+    x = torch.tensor((image - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        probabilities = torch.sigmoid(model(x)).numpy()
+    alphabet = sorted(landcover.load("bigearthnet19").names)
+    # The channels in any order, by name.
+    order = np.random.default_rng(2).permutation(12)
+    predicted = found.predict(image[..., order], bands=[names[i] for i in order])
+    assert predicted.classes[0] == "Urban fabric"
+    for index, name in enumerate(alphabet):
+        ours = predicted.probabilities[:, predicted.classes.index(name)]
+        np.testing.assert_allclose(ours, probabilities[:, index], atol=1e-4, err_msg=name)
+    # The shards of the dataset itself fit: entries, units and sizes are the same.
+    shards = BigEarthNet("").info.images
+    assert found.inputs.images == {name: shards[name] for name in ("s2_10m", "s2_20m", "s1")}
+    assert found.inputs.resample == "nearest"
+    assert report["prefix"] == "model.vision_encoder."
+    assert report["arrays"] == sum("num_batches" not in name for name in model.state_dict())
+    assert report["statistics"] == "nearest"
+    assert found.about["converted"] == report
+
+
+def test_another_channel_order_number_of_bands_or_model_is_refused(bigearthnet, tmp_path):
+    state = arrays(peer(19, 10))
+    file = written(tmp_path / "m.safetensors", state)
+    options = {"model": "resnet18", "fields": TINY}
+    with pytest.raises(WeightsError, match=r"params/conv1/kernel \(7, 7, 10, 4\), wanted"):
+        convert(file, tmp_path / "b", source="bigearthnet_v2", **options)
+    with pytest.raises(WeightsError, match="layer2_1"):
+        convert(file, tmp_path / "b", source="bigearthnet_v2_s2", model="resnet18",
+                fields={"width": 4})  # fmt: skip
+    assert not (tmp_path / "b").exists()
+    old = convert(file, tmp_path / "old", source="bigearthnet_v2_s2_0.1.1", **options)
+    new = convert(file, tmp_path / "new", source="bigearthnet_v2_s2", **options)
+    assert old["sha256"] == new["sha256"]
+    one, other = rsjax.load(tmp_path / "old"), rsjax.load(tmp_path / "new")
+    assert sorted(one.inputs.bands) == sorted(other.inputs.bands)
+    assert one.inputs.bands != other.inputs.bands
+    del state["fc.weight"], state["fc.bias"]
+    written(file, state)
+    with pytest.raises(WeightsError, match=r"without a classifier.*whole model"):
+        convert(file, tmp_path / "b", source="bigearthnet_v2_s2", **options)
+
+
+def test_imagenet_s_weights_are_a_bundle_that_predicts_nothing(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    model = peer(1000, 3)
+    torch.save({"state_dict": model.state_dict(), "epoch": 9}, tmp_path / "m.pth")
+    options = {"model": "resnet18", "fields": TINY}
+    report = convert(tmp_path / "m.pth", tmp_path / "b", source="imagenet", **options)
+    assert (report["ignored"], report["without_classifier"]) == (["epoch"], False)
+    found = rsjax.load(tmp_path / "b")
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+    with pytest.raises(BundleError, match=r"cannot predict.*no classes of land cover.*init_from"):
+        found.predict(image)
+    # Its inputs and logits are ImageNet's all the same.
+    x = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.no_grad():
+        wanted = model(torch.tensor(x, dtype=torch.float32).permute(0, 3, 1, 2)).numpy()
+    inputs = dataclasses.replace(found.inputs, grid=(64, 64))
+    x = preprocess(inputs)({"rgb": image})
+    logits = np.asarray(evaluate(found.module, found.variables, x))
+    assert np.abs(logits - wanted).max() < 1e-4 * np.abs(wanted).max()
+    # Without a classifier, as TorchGeo publishes backbones.
+    state = {k: v for k, v in arrays(peer(2, 13)).items() if not k.startswith("fc.")}
+    file = written(tmp_path / "m.safetensors", state)
+    report = convert(file, tmp_path / "c", source="ssl4eo_s12_all", **options)
+    assert report["without_classifier"]
+    assert "fc" not in rsjax.load(tmp_path / "c").variables["params"]
+
+
+def test_other_bands_get_kernels_by_the_rule_that_is_asked_for(tmp_path):
+    state = arrays(peer(7, 3))
+    file = written(tmp_path / "m.safetensors", state)
+    bands = [f"sentinel2_l2a/{b}" for b in ("B02", "B03", "B04", "B08")]
+    options = {"model": "resnet18", "source": "imagenet", "fields": TINY, "bands": bands}
+    with pytest.raises(SensorError, match="stem=by_name"):
+        convert(file, tmp_path / "b", **options)
+    report = convert(file, tmp_path / "b", rule="by_name", fill="zero", **options)
+    found = rsjax.load(tmp_path / "b")
+    kernel = np.asarray(found.variables["params"]["conv1"]["kernel"])
+    given = state["conv1.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel[:, :, :3], given[:, :, ::-1])
+    assert not kernel[:, :, 3].any()
+    assert found.inputs.bands == tuple(bands)
+    assert found.about["converted"]["stem"] == report["stem"]
+    assert report["stem"][0] == "sentinel2_l2a/B02: kernel of rgb/blue"
+
+
+def test_a_subset_of_the_bands_still_predicts_and_a_new_band_does_not(tmp_path):
+    file = written(tmp_path / "m.safetensors", arrays(peer(19, 10)))
+    options = {"model": "resnet18", "source": "bigearthnet_v2_s2", "fields": TINY}
+    bands = ("sentinel2_l2a/B04", "sentinel2_l2a/B02")
+    convert(file, tmp_path / "b", bands=bands, rule="by_name", **options)
+    found = rsjax.load(tmp_path / "b")
+    assert found.inputs.mean == (588.4096, 438.3721)
+    assert found.classes().name == "bigearthnet19"
+    more = (*bands, "sentinel2_l2a/B09")
+    convert(file, tmp_path / "b", bands=more, rule="by_name", fill="mean", **options)
+    found = rsjax.load(tmp_path / "b")
+    with pytest.raises(BundleError, match="no statistics of sentinel2_l2a/B09"):
+        found.predict(scenes(found.inputs))
+
+
+def test_a_source_of_one_s_own(tmp_path):
+    file = written(tmp_path / "m.safetensors", arrays(peer(10, 2)))
+    about = {
+        "title": "Mine", "page": "https://example.org", "licence": "CC0",
+        "images": {"s1": {"sensor": "sentinel1", "bands": ["VV", "VH"], "height": 32, "width": 32,
+                          "dtype": "float32", "unit": "db", "gsd_m": 10.0}},
+        "bands": ["sentinel1/VH", "sentinel1/VV"], "grid_px": 32,
+        "statistics": {"mine": {"sentinel1": {"VV": [-12, 5], "VH": [-19, 5]}}},
+        "task": "classification", "nomenclature": "eurosat",
+    }  # fmt: skip
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(about))
+    options = {"model": "resnet18", "fields": TINY, "source": str(path)}
+    convert(file, tmp_path / "b", **options)
+    found = rsjax.load(tmp_path / "b")
+    predicted = found.predict(scenes(found.inputs))
+    assert predicted.classes == landcover.load("eurosat").names
+    np.testing.assert_allclose(predicted.probabilities.sum(-1), 1, rtol=1e-5)
+    for change, match in (
+        ({"classes": ["Forest"]}, "not those of 'eurosat'"),
+        ({"images": {"s1": {"sensor": "sentinel1"}}}, r"mine\.json: no description"),
+        ({"colour": "red"}, "colour"),
+    ):
+        path.write_text(json.dumps({**about, **change}))
+        with pytest.raises(WeightsError, match=match):
+            convert(file, tmp_path / "b", **options)
+    with pytest.raises(WeightsError, match="no source 'imagnet'; known: bigearthnet_v2"):
+        convert(file, tmp_path / "b", model="resnet18", source="imagnet")
+
+
+def test_published_weights_are_evaluated_on_shards(tmp_path):
+    root = toy.write(tmp_path / "data", sizes=(("train", 8), ("validation", 4), ("test", 16)))
+    file = written(tmp_path / "m.safetensors", arrays(peer(19, 3)))
+    images = {"s2": dataclasses.asdict(toy.S2)}
+    about = {
+        "title": "Mine", "page": "https://example.org", "licence": "CC0", "images": images,
+        "bands": [f"sentinel2_l2a/{b}" for b in ("B04", "B03", "B02")], "grid_px": 8,
+        "statistics": {"mine": {"sentinel2_l2a": {b: [900, 700] for b in toy.S2.bands}}},
+        "task": "multilabel", "nomenclature": "bigearthnet19",
+    }  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps(about))
+    options = {"model": "resnet18", "fields": TINY, "source": str(tmp_path / "mine.json")}
+    convert(file, tmp_path / "b", **options)
+    config = toy.config(tmp_path / "data", mode="eval", **{"eval.checkpoint": str(tmp_path / "b")})
+    figures = examine.evaluate_checkpoint(config, tmp_path / "run")
+    # The same as by hand.
+    found = rsjax.load(tmp_path / "b")
+    records = ShardSource(root, "test").read(np.arange(16))
+    predicted = found.predict({"s2": records["s2"]}).probabilities >= 0.5
+    wanted = (predicted == records["label"].astype(bool)).mean()
+    assert 1 - figures["hamming_loss"] == pytest.approx(wanted)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Mine as published" in page
+    assert "eval.checkpoint" in page
+
+
+def test_the_command(tmp_path):
+    file = written(tmp_path / "m.safetensors", arrays(peer(19, 2)), "model.vision_encoder.")
+    command = [
+        sys.executable, "-m", "rsjax.convert", f"--weights={file}", "--model=resnet18",
+        "--source=bigearthnet_v2_s1", f"--output={tmp_path}/b", "--field=stage_sizes=(1,1)",
+        "--field=width=4",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "prefix: model.vision_encoder." in done.stdout
+    assert rsjax.load(tmp_path / "b").inputs.bands == ("sentinel1/VV", "sentinel1/VH")
+
+
+def test_every_source_is_consistent():
+    for name in sources.SOURCES:
+        for module in ("resnet", "vgg", "densenet", "inception", "xception"):
+            found = sources.find(name, module)
+            for statistics in ("", *found.statistics):
+                inputs, _ = found.inputs(statistics)
+                assert len(inputs.mean) == len(found.bands)
+            if order := found.order():
+                assert sorted(order[1]) == list(range(len(order[0])))
+    caffe, _ = sources.find("imagenet_keras", "vgg").inputs()
+    assert (caffe.bands[0], caffe.mean[0], caffe.std[0]) == ("rgb/blue", 103.939, 1.0)
+    half, _ = sources.find("imagenet_keras", "xception").inputs()
+    assert (half.bands[0], half.mean[0], half.std[0]) == ("rgb/red", 127.5, 127.5)
+
+
+def test_keras_weights_need_their_classifier(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["layer_names"] = [b"conv1_conv"]
+        group = file.create_group("conv1_conv")
+        group.attrs["weight_names"] = [b"kernel"]
+        group["kernel"] = np.ones((7, 7, 3, 64), np.float32)
+    with pytest.raises(WeightsError, match=r"without the classifier \(include_top=False\)"):
+        convert_keras("resnet18", tmp_path / "a.h5")
