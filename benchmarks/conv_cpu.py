@@ -1,6 +1,7 @@
-"""Which convolutions a CPU should compute as matrix products: `layers.matmul_on_cpu`, measured.
+"""How a CPU should compute convolutions: `layers.conv2d` and `layers.matmul_on_cpu`, measured.
 
     python benchmarks/conv_cpu.py [--case=resnet18_64] [--batch=32] [--rounds=5]
+    python benchmarks/conv_cpu.py --case=grouped [--batch=8] [--rounds=3]
 
 Measured 2026-11-23 on 2 cores of an AMD EPYC without AVX-512, jax 0.10.2, shared with other work
 (load 4 to 6), so that the CPU time per image tells more than the images/s; `--rounds=7`:
@@ -32,11 +33,32 @@ Single convolutions, forward and backward, batch 32, same day and machine, media
 
 At batch 8, above the limit of the shipped rule: 60, 64-64, 3x3 took 176 native and 249 as slices
 + dot; 120, 64-64, 3x3 took 1603 and 546: the limit costs speed there, and is for memory.
+
+Grouped and depthwise 3x3 convolutions, `--case=grouped --rounds=3`, 2026-11-25, 2 cores of an AMD
+EPYC with AVX-512, jax 0.10.2, shared with other work (load 8), batch 8, median milliseconds,
+forward / forward and backward. Native gradients are so slow that there is no limit here: with 60
+pixels, 128-128, 32 groups, batch 2, they took 11 s.
+
+    map, channels, groups, stride, dilation          native       as shipped
+    8, 256-256, 32, 1, 1                        8.5 / 1641.8     1.0 /  22.7
+    2, 1024-1024, 32, 1, 1                      5.6 /  326.0     4.0 /   7.5
+    16, 256-256, 32, 2, 1                       4.0 / 1694.9     3.1 /  20.8
+    32, 64-64, 64, 1, 1                        14.3 /  112.0     0.4 / 103.4
+    8, 728-728, 728, 1, 1                      28.7 /  312.0     0.5 /  30.6
+    4, 728-728, 728, 1, 1                       7.9 /  107.3     0.2 /  19.6
+    8, 728-728, 728, 1, 2                      24.0 /  256.8     0.6 /  78.9
+    2, 1536-1536, 1536, 1, 1                   10.9 /  422.8     0.1 /   3.6
+
+Also tried for ResNeXt's groups, forward and backward, at load 3 to 8, as multiples of the time of
+what is shipped over five shapes: one product per group and tap 0.8 to 1.4; groups merged to 32
+channels by kernels with zeros 0.5 to 1.7, to 16 channels 0.3 to 3; a product for each group 0.6
+to 5.6; an einsum over patches with the groups inside 1.5 to 7; a dense kernel with zeros 1.9 to 65.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import pathlib
 import statistics
@@ -60,6 +82,19 @@ CASES = {
     "resnet18_60": ("resnet18", 60, 128),
     "resnet50_120": ("resnet50", 120, 32),
 }
+
+# map, channels in and out, groups, stride, dilation: 3x3 convolutions of ResNeXt-50 (32x4d) on
+# 64-pixel images (the first two) and 224-pixel ones, and depthwise ones of Xception
+GROUPED = (
+    (8, 256, 256, 32, 1, 1),
+    (2, 1024, 1024, 32, 1, 1),
+    (16, 256, 256, 32, 2, 1),
+    (32, 64, 64, 64, 1, 1),
+    (8, 728, 728, 728, 1, 1),
+    (4, 728, 728, 728, 1, 1),
+    (8, 728, 728, 728, 1, 2),
+    (2, 1536, 1536, 1536, 1, 1),
+)
 
 # name: the rule, of the shapes of x (B, H, W, C) and of the kernel (k, k, C, D), and the stride
 Rule = Callable[[tuple[int, ...], tuple[int, ...], int], bool]
@@ -128,17 +163,78 @@ def measure(case: str, batch: int | None, rounds: int) -> None:
         )
 
 
+def measure_grouped(batch: int, rounds: int) -> None:
+    """Prints median milliseconds of grouped convolutions, native and as shipped."""
+    print(f"\ngrouped, 3x3, batch {batch}, float32, median ms: forward, forward and backward")
+    print(f"{'map, channels, groups, stride, dilation':<40} {'native':>16} {'as shipped':>16}")
+    for size, channels, features, groups, strides, dilation in GROUPED:
+        x = jax.random.normal(jax.random.key(0), (batch, size, size, channels))
+        kernel = jax.random.normal(jax.random.key(1), (3, 3, channels // groups, features))
+
+        def native(
+            x: jax.Array,
+            kernel: jax.Array,
+            strides: int = strides,
+            dilation: int = dilation,
+            groups: int = groups,
+        ) -> jax.Array:
+            return jax.lax.conv_general_dilated(
+                x,
+                kernel,
+                (strides, strides),
+                [(dilation, dilation)] * 2,
+                rhs_dilation=(dilation, dilation),
+                dimension_numbers=layers.DIMENSION_NUMBERS,
+                feature_group_count=groups,
+            )
+
+        shipped = functools.partial(
+            layers.conv2d, strides=strides, padding=dilation, dilation=dilation, groups=groups
+        )
+        cells = []
+        for form in (native, shipped):
+            times = [milliseconds(function, x, kernel, rounds) for function in both_ways(form)]
+            cells.append(f"{times[0]:7.1f} {times[1]:8.1f}")
+        name = f"{size}, {channels}-{features}, {groups}, {strides}, {dilation}"
+        print(f"{name:<40} {cells[0]:>16} {cells[1]:>16}", flush=True)
+
+
+def both_ways(form: Callable[..., jax.Array]) -> tuple[Callable[..., object], ...]:
+    """A convolution, and it with both gradients."""
+
+    def backward(x: jax.Array, kernel: jax.Array) -> object:
+        y, pull = jax.vjp(form, x, kernel)
+        return y, pull(jnp.cos(y))
+
+    return jax.jit(form), jax.jit(backward)
+
+
+def milliseconds(
+    function: Callable[..., object], x: jax.Array, kernel: jax.Array, rounds: int
+) -> float:
+    """Median wall time of a call, after one that compiles."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(function(x, kernel))
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[1:])
+
+
 def main() -> None:
     """Reads the command line and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", choices=list(CASES), action="append")
+    parser.add_argument("--case", choices=[*CASES, "grouped"], action="append")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(time.strftime("%Y-%m-%d"), hardware(), flush=True)
-    for case in options.case or CASES:
+    for case in options.case or (*CASES, "grouped"):
+        if case == "grouped":
+            measure_grouped(options.batch or 8, options.rounds)
+            continue
         measure(case, options.batch, options.rounds)
 
 

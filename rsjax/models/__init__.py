@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # module: the constructors in it, which are the names; imported when asked for.
 BACKBONE_MODULES = {
     "densenet": ("densenet121", "densenet161", "densenet169", "densenet201"),
+    "inception": ("inception_v3",),
     "resnet": (
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnext50_32x4d", "wide_resnet50_2"),
@@ -39,6 +40,7 @@ BACKBONE_MODULES = {
         *("vgg11", "vgg13", "vgg16", "vgg19"),
         *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
     ),
+    "xception": ("xception", "xception41", "xception65", "xception71"),
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),

@@ -1,8 +1,9 @@
 """Layers that every architecture shares: convolutions, normalisation, stochastic depth.
 
-A convolution is lowered per platform: as itself on GPU and TPU, as a matrix product on CPU where
-XLA's CPU convolution is slow (`benchmarks/conv_cpu.py` has the measurement). The mathematics is
-the same everywhere; only the order of the float additions differs.
+A convolution is lowered per platform: as itself on GPU and TPU; on CPU, where XLA's convolution is
+slow and its gradient more so, as a matrix product (one per group), and a depthwise one as a sum of
+shifted maps (`benchmarks/conv_cpu.py` has the measurements). The mathematics is the same
+everywhere; only the order of the float additions differs.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def conv2d(
         (B, H', W', D) with H' = (H + 2 padding - dilation (kh - 1) - 1) // strides + 1.
     """
     padding = pair(padding)
+    size = (kernel.shape[0], kernel.shape[1])
 
     def native(x: Array, kernel: Array) -> Array:
         return lax.conv_general_dilated(
@@ -68,18 +70,43 @@ def conv2d(
             feature_group_count=groups,
         )
 
-    if groups > 1 or not matmul_on_cpu(x.shape, kernel.shape, strides):
-        return native(x, kernel)
-
-    # So that x and the kernel are the only residuals: differentiation keeps those of every
-    # platform's form on each of them, and the patches are large.
-    @functools.partial(jax.checkpoint, prevent_cse=False)
     def matmul(x: Array, kernel: Array) -> Array:
-        patches = _patches(x, (kernel.shape[0], kernel.shape[1]), strides, padding, dilation)
+        patches = jnp.concatenate(_taps(x, size, strides, padding, dilation), axis=-1)
         taps_in = kernel.reshape(-1, kernel.shape[-1])
         return lax.dot_general(patches, taps_in, (((3,), (0,)), ((), ())))
 
-    return lax.platform_dependent(x, kernel, cpu=matmul, default=native)
+    def grouped(x: Array, kernel: Array) -> Array:
+        batch, height, width, channels = x.shape
+        features = kernel.shape[-1]
+        x = x.reshape(batch, height, width, groups, channels // groups)
+        x = x.transpose(3, 0, 1, 2, 4).reshape(groups * batch, height, width, channels // groups)
+        patches = jnp.concatenate(_taps(x, size, strides, padding, dilation), axis=-1)
+        _, height, width, seen = patches.shape
+        patches = patches.reshape(groups, batch * height * width, seen)
+        taps_in = kernel.reshape(seen, groups, features // groups).transpose(1, 0, 2)
+        y = lax.dot_general(patches, taps_in, (((2,), (1,)), ((0,), (0,))))
+        y = y.reshape(groups, batch, height, width, features // groups)
+        return y.transpose(1, 2, 3, 0, 4).reshape(batch, height, width, features)
+
+    def depthwise(x: Array, kernel: Array) -> Array:
+        wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype  # as a convolution adds up
+        weights = kernel.astype(wide).reshape(-1, 1, 1, 1, kernel.shape[-1])
+        taps = _taps(x, size, strides, padding, dilation)
+        terms = [tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)]
+        return functools.reduce(jnp.add, terms).astype(x.dtype)
+
+    if groups == x.shape[3] == kernel.shape[3] > 1:
+        form = depthwise
+    elif groups > 1:
+        form = grouped
+    elif matmul_on_cpu(x.shape, kernel.shape, strides):
+        form = matmul
+    else:
+        return native(x, kernel)
+    # So that x and the kernel are the only residuals: differentiation keeps those of every
+    # platform's form on each of them, and the patches are large.
+    form = jax.checkpoint(form, prevent_cse=False)
+    return lax.platform_dependent(x, kernel, cpu=form, default=native)
 
 
 def matmul_on_cpu(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: int) -> bool:
@@ -101,15 +128,15 @@ def pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else value
 
 
-def _patches(x: Array, size: Pair, strides: int, padding: Pair, dilation: int) -> Array:
-    """What each output pixel sees, (B, H', W', kh * kw * C), taps in the kernel's order.
+def _taps(x: Array, size: Pair, strides: int, padding: Pair, dilation: int) -> list[Array]:
+    """What each tap of the kernel sees, kh * kw times (B, H', W', C), in the kernel's order.
 
     By slices: `lax.conv_general_dilated_patches` is a convolution itself, and slow on CPU.
     """
     x = jnp.pad(x, ((0, 0), *((side, side) for side in padding), (0, 0)))
     batch, height, width, channels = x.shape
     down, right = (dilation * (taps - 1) for taps in size)
-    taps = [
+    return [
         lax.slice(
             x,
             (0, row, col, 0),
@@ -119,7 +146,6 @@ def _patches(x: Array, size: Pair, strides: int, padding: Pair, dilation: int) -
         for row in range(0, down + 1, dilation)
         for col in range(0, right + 1, dilation)
     ]
-    return taps[0] if len(taps) == 1 else jnp.concatenate(taps, axis=-1)
 
 
 class Conv(nn.Module):

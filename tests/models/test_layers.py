@@ -155,19 +155,66 @@ def test_a_cpu_multiplies_matrices_unless_the_patches_are_large(
     assert ("stablehlo.convolution" in text) != matmul
 
 
-def test_groups_are_convolutions_of_their_own():
-    x, _ = sample(6, 5, 6, 1, 3)
-    _, kernel = sample(6, 5, 2, 9, 3)
+# channels, features, groups, kernel, strides, padding, dilation
+GROUPS = [
+    (6, 9, 3, 3, 1, 1, 1),
+    (4, 4, 2, 3, 2, 2, 2),
+    (6, 4, 2, 1, 2, 0, 1),
+    (3, 6, 3, 3, 1, 0, 1),
+    (5, 5, 5, 3, 1, 1, 1),
+    (5, 5, 5, 3, 2, 1, 1),
+    (4, 4, 4, 3, 1, 2, 2),
+    (4, 4, 4, 2, 1, 0, 1),
+]
+
+
+@pytest.mark.parametrize("shape", GROUPS)
+def test_grouped_convolution_in_value_and_gradient(shape):
+    channels, features, groups, size, strides, padding, dilation = shape
+    x, _ = sample(7, 6, channels, 1, size)
+    _, kernel = sample(7, 6, channels // groups, features, size)
+    options = dict(strides=strides, padding=padding, dilation=dilation)
+
+    def split(x, kernel):  # the definition
+        parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        return jnp.concatenate([reference(*part, **options) for part in parts], -1)
 
     @quick_jit
     def both(x, kernel):
-        parts = [
-            reference(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], padding=1)
-            for g in range(3)
-        ]
-        return layers.conv2d(x, kernel, padding=1, groups=3), jnp.concatenate(parts, -1)
+        found, pull = jax.vjp(lambda *a: layers.conv2d(*a, groups=groups, **options), x, kernel)
+        wanted, pull_wanted = jax.vjp(split, x, kernel)
+        cotangent = jnp.cos(jnp.arange(wanted.size, dtype=jnp.float32)).reshape(wanted.shape)
+        return (found, *pull(cotangent)), (wanted, *pull_wanted(cotangent))
 
-    np.testing.assert_allclose(*both(x, kernel), rtol=1e-5, atol=1e-5)
+    for a, b in zip(*both(x, kernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_grouped_convolution_in_bfloat16_without_jit_and_mapped(groups):
+    x, _ = sample(6, 5, 4, 1, 3)
+    _, kernel = sample(6, 5, 4 // groups, 4, 3)
+    convolve = functools.partial(layers.conv2d, padding=1, groups=groups)
+    wanted = reference(x, kernel, padding=1, groups=groups)
+    np.testing.assert_allclose(convolve(x, kernel), wanted, rtol=1e-5, atol=1e-5)
+    each = quick_jit(jax.vmap(lambda image: convolve(image[None], kernel)[0]))(x)
+    np.testing.assert_allclose(each, wanted, rtol=1e-5, atol=1e-5)
+    low = convolve(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16
+    assert jnp.max(jnp.abs(low.astype(jnp.float32) - wanted)) / jnp.max(jnp.abs(wanted)) < 2**-6
+
+
+@pytest.mark.parametrize("function", [layers.conv2d, gradient])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_only_a_cpu_takes_a_grouped_convolution_apart(function, groups):
+    x, _ = sample(3, 3, 4, 1, 3)
+    _, kernel = sample(3, 3, 4 // groups, 4, 3)
+    traced = jax.jit(lambda x, k: function(x, k, padding=1, groups=groups)).trace(x, kernel)
+    for platform in ("cpu", "cuda", "tpu"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.convolution" in text) == (platform != "cpu")
+        assert ("stablehlo.slice" in text) == (platform == "cpu")
+        assert ("dot_general" in text) == (platform == "cpu" and groups == 2)
 
 
 @pytest.mark.parametrize(
