@@ -123,13 +123,14 @@ def compare(graph: Graph, run: Run, what: str) -> dict[str, Any]:
     """Runs both on random input of each sample size, in batches of 2, 3, ...
 
     Returns:
-        The largest difference of a probability, of its logarithm, and the shapes compared.
+        The largest difference of a probability and of its logarithm, how far the probabilities
+        of the inputs lie apart, and the shapes compared.
 
     Raises:
         ExportError: they differ by more than rounding.
     """
     dtype = graph.model.about["model"]["dtype"]
-    found = np.zeros(2)
+    found, spread = np.zeros(2), 0.0
     shapes = []
     for count, model in enumerate(graph.samples, 2):
         batch = random_batch(model, count)
@@ -153,10 +154,12 @@ def compare(graph: Graph, run: Run, what: str) -> dict[str, Any]:
                 f"{LIMITS[dtype]} in {dtype}. Nothing was written; please report this"
             )
         found = np.maximum(found, both)
+        spread = max(spread, float(np.ptp(wanted, axis=0).max()))
         shapes.append(shape)
     return {
         "largest_difference": float(found[0]),
         "largest_difference_of_logarithm": float(found[1]),
+        "spread_over_inputs": spread,
         "entries": shapes,
     }
 
@@ -211,7 +214,7 @@ def about_entries(graph: Graph) -> dict[str, Any]:
     return {
         "inputs": {
             name: {
-                **dataclasses.asdict(spec),
+                **vars(spec),
                 "height": spec.height if isinstance(spec.height, int) else str(spec.height),
                 "width": spec.width if isinstance(spec.width, int) else str(spec.width),
                 "layout": "batch, rows, columns, bands",

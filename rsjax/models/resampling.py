@@ -122,11 +122,10 @@ def adaptive_avg_pool(x: Array, size: int) -> Array:
     """
 
     def weights(side: int) -> Array:
-        rows = []
-        for i in range(size):
-            first, last = i * side // size, -(-(i + 1) * side // size)
-            rows.append([1 / (last - first) if first <= p < last else 0.0 for p in range(side)])
-        return jnp.asarray(rows, jnp.float32)
+        window, pixel = jnp.arange(size)[:, None], jnp.arange(side)[None]
+        first, last = window * side // size, -(-(window + 1) * side // size)
+        inside = (first <= pixel) & (pixel < last)
+        return jnp.where(inside, 1 / (last - first).astype(jnp.float32), 0.0)
 
     x = x.astype(jnp.float32)
     if x.shape[1:3] == (size, size):
