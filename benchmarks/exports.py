@@ -73,7 +73,8 @@ def main(_):
                         about = exporting.export(made, format, file, step=int(step))
                         found = about["verified"]
                         cells.append(
-                            f"{found['largest_difference']:.0e} of {found['spread_over_inputs']:.0e}"
+                            f"{found['largest_difference']:.0e} of "
+                            f"{found['spread_over_inputs']:.0e}"
                         )
                     except ExportError as error:
                         cells.append("no")
