@@ -58,7 +58,7 @@ def test_any_size_and_number_of_bands(name, height, width):
 @pytest.mark.parametrize("name", [name for name in TINY if not is_decoder(name)])
 @pytest.mark.parametrize("size", [64, 75])
 def test_stages_have_the_size_that_their_strides_say(name, size):
-    model = tiny(name)
+    model = models.backbone(name, TINY[name])
     x = jnp.zeros((1, size, size, 3))
     maps, _ = jax.eval_shape(
         lambda: model.init_with_output(jax.random.key(0), x, False, method=model.features)
