@@ -72,9 +72,8 @@ def main(_):
                     try:
                         about = exporting.export(made, format, file, step=int(step))
                         found = about["verified"]
-                        cells.append(
-                            f"{found['largest_difference']:.0e} of {found['spread_over_inputs']:.0e}"
-                        )
+                        error, spread = found["largest_difference"], found["spread_over_inputs"]
+                        cells.append(f"{error:.0e} of {spread:.0e}")
                     except ExportError as error:
                         cells.append("no")
                         print(f"{name}, {format}, {step}: {error}", file=sys.stderr)
