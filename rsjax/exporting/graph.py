@@ -165,7 +165,10 @@ def compare(graph: Graph, run: Run, what: str) -> dict[str, Any]:
 
 
 def random_batch(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Raw entries drawn at random, as bright as the data that the model was trained on."""
+    """Raw entries drawn at random, as bright as the data that the model was trained on.
+
+    Half of the variance is between images: means over many pixels would be alike otherwise.
+    """
     rng = np.random.default_rng(seed)
     inputs = model.inputs
     known = dict(zip(inputs.bands, zip(inputs.mean, inputs.std, strict=True), strict=True))
@@ -174,7 +177,9 @@ def random_batch(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarra
         low, high = sensors.valid_range(spec.sensor, spec.unit)
         usual = next(known[b] for b in inputs.bands if b.startswith(f"{spec.sensor}/"))
         mean, std = np.array([known.get(f"{spec.sensor}/{b}", usual) for b in spec.bands]).T
-        values = rng.normal(mean, std, (count, *_sides(spec), len(spec.bands)))
+        values = mean + std / np.sqrt(2) * sum(
+            rng.normal(size=(count, *sides, len(spec.bands))) for sides in ((1, 1), _sides(spec))
+        )
         values = np.clip(values, low, high)
         if np.dtype(spec.dtype).kind in "iu":
             limits = np.iinfo(spec.dtype)
