@@ -29,9 +29,9 @@ import torch
 from hardware import hardware
 from model_cases import CASES, Case
 from peers import draw, parameters, relative_error, shapes_of
-from rsjax.models.pretrained.convert import convert_keras
 
 from rsjax import models
+from rsjax.models.pretrained.convert import convert_keras
 from rsjax.models.pretrained.torch_names import from_torch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ import toy
 import rsjax
 from rsjax import landcover
 from rsjax.datasets.bigearthnet import BigEarthNet
-from rsjax.errors import BundleError, SensorError, WeightsError
+from rsjax.errors import BundleError, ConfigError, SensorError, WeightsError
 from rsjax.input.preprocess import preprocess
 from rsjax.input.source import ShardSource
 from rsjax.models.pretrained import sources
@@ -243,6 +243,18 @@ def test_published_weights_are_evaluated_on_shards(tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Mine as published" in page
     assert "eval.checkpoint" in page
+
+
+def test_a_folder_of_other_content_is_not_replaced(bigearthnet, tmp_path):
+    _, folder, _ = bigearthnet
+    options = {"model": "resnet18", "source": "bigearthnet_v2", "fields": TINY}
+    file = folder.parent / "model.safetensors"
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no bundle, so it is not replaced"):
+        convert(file, tmp_path, **options)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    convert(file, tmp_path / "b", **options)
+    convert(file, tmp_path / "b", **options)  # a bundle is replaced
 
 
 def test_the_command(tmp_path):

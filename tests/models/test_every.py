@@ -71,7 +71,7 @@ def test_stages_have_the_size_that_their_strides_say(name, size):
 @pytest.mark.parametrize("name", TINY)
 def test_a_step_compiles_once_and_a_hundred_in_bfloat16_stay_finite(name):
     config = configs.base().unlock()
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 3e-3
     config.augment.d4 = True
     model = tiny(name, dtype=jnp.bfloat16)
     kind = "segmentation" if is_decoder(name) else "classification"

@@ -1,9 +1,22 @@
 """A tiny version of every architecture: the fields that make it compile in seconds."""
 
 RESNET = {"width": 4, "stage_sizes": (1, 1, 1, 1)}
+VGG = {"width": 4, "stage_sizes": (1, 1, 1, 1, 1)}
+DECODER = {"encoder_name": "resnet18", "encoder_fields": RESNET, "decoder_channels": 8}
 
 # model name: fields; one line for each file of `rsjax.models`, more where a file has more.
 TINY = {
+    "densenet121": {"stage_sizes": (1, 1, 1, 1), "width": 8, "growth_rate": 4},
     "resnet18": RESNET,
     "resnet50": RESNET,
+    "vgg11": VGG | {"fc_width": 8},
+    "vgg11_bn": VGG | {"head": "pool"},
+    "deeplabv3": DECODER | {"aux_weight": 0.5},
+    "deeplabv3plus": DECODER | {"skip_channels": 4},
+    "fc_densenet56": {"stage_sizes": (1, 1, 1, 1, 1), "width": 8, "growth_rate": 4},
+    "fcn": {"encoder_name": "resnet18", "encoder_fields": RESNET},
+    "fcn8s": VGG | {"fc_width": 8},
+    "segnet": {"encoder_fields": VGG},
+    "unet2015": {"width": 4, "depth": 3},
+    "unet": {**DECODER, "decoder_channels": (8, 8, 8, 4, 4)},
 }

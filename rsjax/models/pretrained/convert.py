@@ -19,7 +19,7 @@ from rsjax.datasets.info import ImageSpec
 from rsjax.errors import ConfigError, WeightsError
 from rsjax.input.preprocess import Inputs
 from rsjax.models.pretrained import fit as fitting
-from rsjax.models.pretrained import keras_names, read, sources, stem, torch_names
+from rsjax.models.pretrained import keras_names, read, renamed, sources, stem, torch_names
 from rsjax.models.pretrained.fit import Tree
 
 
@@ -42,7 +42,7 @@ def convert(
 
     Args:
         weights: the file.
-        output: folder of the bundle; one that is there is replaced.
+        output: folder of the bundle, which may replace another bundle.
         model: name in `rsjax.models`.
         source: name in `sources.SOURCES`, or a JSON file.
         task: name in `rsjax.tasks`; empty: that of the source.
@@ -60,10 +60,13 @@ def convert(
     Raises:
         WeightsError: the file cannot be read or is not of this model.
         SensorError: bands that the rule does not provide for.
-        ConfigError: no such model, or a field that it does not have.
+        ConfigError: no such model, a field that it does not have, or a folder of other content.
     """
     if model not in models.TABLE:
         models.get(model)  # says which there are
+    folder = pathlib.Path(output)
+    if folder.exists() and not (folder / bundle.ABOUT).is_file():
+        raise ConfigError(f"{folder} is there and no bundle, so it is not replaced; name another")
     module = models.TABLE[model]
     told = sources.find(source, module)
     told = dataclasses.replace(told, task=task or told.task)
@@ -131,8 +134,8 @@ def convert(
     }
     variables = fitting.unflat(arrays)
     made = bundle.Model(variables, inputs, classes[0] if classes else None, about)
-    bundle.save(made, pathlib.Path(output))
-    _compare(variables, bundle.load(output).variables, output)
+    bundle.save(made, folder)
+    _compare(variables, bundle.load(folder).variables, folder)
     return report
 
 
@@ -149,8 +152,8 @@ def to_variables(content: read.Weights, model: str) -> tuple[Tree, dict[str, Any
     module = models.TABLE[model]
     if content.framework == "keras":
         return keras_names.from_keras(content.arrays, module)
-    state = torch_names.renamed(content.arrays, module)
-    return torch_names.from_torch(state), dict(torch_names.FIELDS.get(model, {}))
+    state = renamed.renamed(content.arrays, module)
+    return torch_names.from_torch(state), dict(renamed.FIELDS.get(model, {}))
 
 
 def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, dict[str, Any]]:

@@ -74,6 +74,8 @@ def adapt(
             f"stem={rule!r} with fill={fill!r}: stem is one of {', '.join(RULES)}, and by_name "
             "takes fill='mean' or 'zero'"
         )
+    if len(set(wanted)) < len(wanted):
+        raise SensorError(f"bands {', '.join(wanted)} repeat; name each once")
     if given == wanted:
         return kernel, []
     ratio = np.float32(len(given) / len(wanted))

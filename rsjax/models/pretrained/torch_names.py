@@ -2,8 +2,9 @@
 
 Module names are kept; a number is joined to the name before it by '_' (`layer1.0.conv1` is
 `layer1_0/conv1`). Convolutions are (out, in, h, w) there and (h, w, in, out) here, transposed ones
-(in, out, h, w) and (h, w, out, in), linear layers (out, in) and (in, out). `RENAMED` has what
-differs where a library names a module otherwise than the reference that ours follows.
+(in, out, h, w) and (h, w, out, in), linear layers (out, in) and (in, out).
+`renamed.py` has what differs where a library names a module otherwise than the reference that ours
+follows.
 """
 
 from __future__ import annotations
@@ -30,49 +31,9 @@ WEIGHTS = {
 }
 IGNORED = ("num_batches_tracked",)
 
-# module of rsjax.models: (regex, replacement) for each name, in order; no-ops on the reference's.
-RENAMED: dict[str, tuple[tuple[str, str], ...]] = {
-    # torchvision's files of 2017 say denselayer1.norm.1; torchvision renames them when it loads.
-    "densenet": ((r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2"),),
-    # timm has the classifier's first two layers as convolutions.
-    "vgg": (
-        (r"^pre_logits\.fc1\.", "classifier.0."),
-        (r"^pre_logits\.fc2\.", "classifier.3."),
-        (r"^head\.fc\.", "classifier.6."),
-    ),
-    # Cadene's; timm's legacy_xception has fc.
-    "xception": ((r"^last_linear\.", "fc."),),
-}
-# name in rsjax.models: fields that torch's weights need, where the model's defaults are others.
-FIELDS: dict[str, dict[str, Any]] = {"xception": {"pool_padding": 1, "norm_epsilon": 1e-5}}
-# Linear layers here whose weight may come as a convolution over the whole map, (out, in, h, w).
-FLATTENED = {"vgg": r"^classifier\."}
 # Our modules whose last number is part of the reference's name, and no place in a sequence:
 # Inception's branches, and the Caffe names of FCN, which stand at the top.
 KEPT = re.compile(r"(.*/)?branch\w*_\d|conv\d_\d")
-
-
-def renamed(state: Mapping[str, np.ndarray], module: str) -> dict[str, np.ndarray]:
-    """A state dict in the names of the reference.
-
-    Args:
-        state: of torchvision, timm, TorchGeo, segmentation-models-pytorch or Cadene.
-        module: the module of `rsjax.models` that it is for, e.g. 'vgg'.
-
-    Raises:
-        WeightsError: two entries would have one name.
-    """
-    found: dict[str, np.ndarray] = {}
-    for name, value in state.items():
-        new = name
-        for regex, replacement in RENAMED.get(module, ()):
-            new = re.sub(regex, replacement, new)
-        if new in found:
-            raise WeightsError(f"entries '{name}' and another are both '{new}'; remove one")
-        if value.ndim == 4 and re.search(FLATTENED.get(module, "(?!)"), new):
-            value = value.reshape(len(value), -1)
-        found[new] = value
-    return found
 
 
 def module_name(name: str) -> str:

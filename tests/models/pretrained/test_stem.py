@@ -36,6 +36,8 @@ def test_other_bands_are_refused_unless_a_rule_is_asked_for():
         adapt(KERNEL, RGB, S2, "by_name")
     with pytest.raises(SensorError, match="strict, by_name, mean, repeat"):
         adapt(KERNEL, RGB, S2, "average")
+    with pytest.raises(SensorError, match="name each once"):
+        adapt(KERNEL, RGB, (RGB[0], RGB[0]), "mean")
     with pytest.raises(SensorError, match="by_name takes fill"):
         adapt(KERNEL, RGB, S2, "mean", "zero")
 

@@ -11,7 +11,8 @@ from rsjax.models.pretrained import keras_names, read
 from rsjax.models.pretrained.fit import fit
 from rsjax.models.pretrained.fit import flat as fit_flat
 from rsjax.models.pretrained.fit import shapes_of as fit_shapes_of
-from rsjax.models.pretrained.torch_names import from_torch, renamed
+from rsjax.models.pretrained.renamed import renamed
+from rsjax.models.pretrained.torch_names import from_torch
 from rsjax.models.resnet import Bottleneck, ResNet
 
 
@@ -52,10 +53,6 @@ def test_old_densenet_files_and_timm_s_vgg_become_torchvision_s():
     wanted = np.einsum("ochw,chw->o", conv, image)
     found = image.reshape(-1) @ params["classifier_0"]["kernel"]
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
-
-
-def needs(name):
-    return pytest.mark.skipif(name not in models.TABLE, reason=f"no model {name}")
 
 
 def weights_of(peer):
@@ -159,7 +156,6 @@ def test_vgg_of_keras_applications():
     assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
 
 
-@needs("densenet121")
 def test_densenet_of_keras_applications():
     quiet_keras()
     from keras.src.applications import densenet
@@ -179,7 +175,6 @@ def test_densenet_of_keras_applications():
     assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
 
 
-@needs("xception")
 def test_xception_of_keras_applications_has_all_of_ours():
     """The layers and channels of keras.applications' Xception, a sixteenth as wide."""
     arrays = {}
@@ -222,7 +217,6 @@ def test_xception_of_keras_applications_has_all_of_ours():
     fit(variables, fit_shapes_of(model, 3), "xception")
 
 
-@needs("inception_v3")
 def test_inception_of_keras_applications_has_all_of_ours():
     arrays = {"predictions/0": np.ones((1, 1)), "predictions/1": np.ones(1)}
     for index in range(94):
