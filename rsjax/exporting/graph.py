@@ -69,8 +69,10 @@ def graph(model: Model, height: int, width: int, step: int) -> Graph:
     """The function of a model at a size, or at every size that `step` divides.
 
     Raises:
+        BundleError: the model cannot predict.
         ConfigError: a side is no whole number of pixels in one of the entries.
     """
+    model.classes()
     model = _closed(model)
     grid = model.inputs.grid
     units = _units(model)
@@ -193,24 +195,18 @@ def about(model: Model, format: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         k: model.about[k] for k in ("model", "task", "trained_on") if k in model.about
     }
-    classes = model.classes()
+    classes = model.nomenclature
+    if classes is not None:
+        told["nomenclature"] = {"name": classes.name, "title": classes.title}
+        columns = zip(classes.names, classes.codes, classes.colours, strict=True)
+        told["classes"] = [{"name": n, "code": code, "colour": c} for n, code, c in columns]
     return {
         "rsjax": rsjax.__version__,
         "format": format,
         **told,
-        "nomenclature": {"name": classes.name, "title": classes.title},
-        "classes": [
-            {"name": name, "code": code, "colour": colour}
-            for name, code, colour in zip(
-                classes.names, classes.codes, classes.colours, strict=True
-            )
-        ],
-        "bands": [
-            {"band": band, "mean": mean, "std": std}
-            for band, mean, std in zip(
-                model.inputs.bands, model.inputs.mean, model.inputs.std, strict=True
-            )
-        ],
+        "bands": model.inputs.bands,
+        "mean": model.inputs.mean,
+        "std": model.inputs.std,
     }
 
 
