@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # module: the constructors in it, which are the names; imported when asked for.
 BACKBONE_MODULES = {
+    "aligned_xception": ("xception41", "xception65", "xception71"),
     "densenet": ("densenet121", "densenet161", "densenet169", "densenet201"),
     "inception": ("inception_v3",),
     "resnet": (
@@ -40,7 +41,7 @@ BACKBONE_MODULES = {
         *("vgg11", "vgg13", "vgg16", "vgg19"),
         *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
     ),
-    "xception": ("xception", "xception41", "xception65", "xception71"),
+    "xception": ("xception",),
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),

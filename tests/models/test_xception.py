@@ -19,7 +19,8 @@ from peers import (
 
 from rsjax import models
 from rsjax.errors import ConfigError
-from rsjax.models.xception import AlignedXception, Block, Xception
+from rsjax.models.aligned_xception import AlignedXception
+from rsjax.models.xception import Block, Xception
 
 WIDTH = 1 / 32
 

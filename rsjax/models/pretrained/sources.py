@@ -143,7 +143,7 @@ _CAFFE: Statistics = {
 # torchvision's and timm's weights of these two came from TensorFlow and Keras.
 _TENSORFLOW = {
     module: {"statistics": {"half": _HALF, "unit": _UNIT}}
-    for module in ("inception", "inception_v3", "xception")
+    for module in ("inception", "xception", "aligned_xception")
 }
 
 
