@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
         width=WIDTH.value,
         step=STEP.value,
     )
-    print(f"{output}: {about['model']['name']}, {len(about['classes'])} classes")
+    print(f"{output}: {about['model']['name']}, {len(about.get('classes', []))} classes")
     for name, value in about["verified"].items():
         print(f"  {name.replace('_', ' ')}: {value}")
 

@@ -42,7 +42,8 @@ def export(
         output: the file; an older one is replaced.
         height: rows of the model's grid in pixels; 0: as trained.
         width: columns of it; 0: as trained.
-        step: 0: that size only; N: every height and width that is a multiple of N pixels.
+        step: 0: that size only; N: every height and width that is a multiple of N pixels, and a
+            whole number of them in every entry.
 
     Returns:
         What the file says about itself.
@@ -50,6 +51,7 @@ def export(
     Raises:
         ConfigError: an unknown format, one whose packages are not installed, or a size that
             cannot be.
+        BundleError: the model cannot predict; its weights can leave as safetensors.
         ExportError: the format cannot take the model, or what came out differs from the bundle;
             nothing is written.
         DiskError: the file cannot be written.

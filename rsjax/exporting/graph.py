@@ -69,8 +69,10 @@ def graph(model: Model, height: int, width: int, step: int) -> Graph:
     """The function of a model at a size, or at every size that `step` divides.
 
     Raises:
+        BundleError: the model cannot predict.
         ConfigError: a side is no whole number of pixels in one of the entries.
     """
+    model.classes()
     model = _closed(model)
     grid = model.inputs.grid
     units = _units(model)
@@ -165,7 +167,10 @@ def compare(graph: Graph, run: Run, what: str) -> dict[str, Any]:
 
 
 def random_batch(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Raw entries drawn at random, as bright as the data that the model was trained on."""
+    """Raw entries drawn at random, as bright as the data that the model was trained on.
+
+    Half of the variance is between images: means over many pixels would be alike otherwise.
+    """
     rng = np.random.default_rng(seed)
     inputs = model.inputs
     known = dict(zip(inputs.bands, zip(inputs.mean, inputs.std, strict=True), strict=True))
@@ -174,7 +179,9 @@ def random_batch(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarra
         low, high = sensors.valid_range(spec.sensor, spec.unit)
         usual = next(known[b] for b in inputs.bands if b.startswith(f"{spec.sensor}/"))
         mean, std = np.array([known.get(f"{spec.sensor}/{b}", usual) for b in spec.bands]).T
-        values = rng.normal(mean, std, (count, *_sides(spec), len(spec.bands)))
+        values = mean + std / np.sqrt(2) * sum(
+            rng.normal(size=(count, *sides, len(spec.bands))) for sides in ((1, 1), _sides(spec))
+        )
         values = np.clip(values, low, high)
         if np.dtype(spec.dtype).kind in "iu":
             limits = np.iinfo(spec.dtype)
@@ -188,24 +195,18 @@ def about(model: Model, format: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         k: model.about[k] for k in ("model", "task", "trained_on") if k in model.about
     }
-    classes = model.classes()
+    classes = model.nomenclature
+    if classes is not None:
+        told["nomenclature"] = {"name": classes.name, "title": classes.title}
+        columns = zip(classes.names, classes.codes, classes.colours, strict=True)
+        told["classes"] = [{"name": n, "code": code, "colour": c} for n, code, c in columns]
     return {
         "rsjax": rsjax.__version__,
         "format": format,
         **told,
-        "nomenclature": {"name": classes.name, "title": classes.title},
-        "classes": [
-            {"name": name, "code": code, "colour": colour}
-            for name, code, colour in zip(
-                classes.names, classes.codes, classes.colours, strict=True
-            )
-        ],
-        "bands": [
-            {"band": band, "mean": mean, "std": std}
-            for band, mean, std in zip(
-                model.inputs.bands, model.inputs.mean, model.inputs.std, strict=True
-            )
-        ],
+        "bands": model.inputs.bands,
+        "mean": model.inputs.mean,
+        "std": model.inputs.std,
     }
 
 

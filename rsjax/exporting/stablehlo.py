@@ -1,8 +1,7 @@
 """StableHLO by `jax.export`: a zip with `model.bin`, for CPU, CUDA and TPU, and `rsjax.json`.
 
 `model.bin` is what `jax.export.deserialize` takes; it needs JAX and flatbuffers, not rsjax. JAX
-promises to read it for six months after the release that wrote it, and its StableHLO for five
-years.
+promises to read it for six months after the release that wrote it.
 """
 
 from __future__ import annotations

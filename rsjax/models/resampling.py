@@ -32,7 +32,10 @@ def max_pool(
     Returns:
         (B, H', W', C) with H' = (H + 2 padding - size) / strides + 1, rounded down.
     """
-    pads = padding if isinstance(padding, str) else _sides(x, size, strides, padding, ceil)
+    if isinstance(padding, str):
+        pads = [_same(side, size, strides) for side in x.shape[1:3]]
+    else:
+        pads = _sides(x, size, strides, padding, ceil)
     return nn.max_pool(x, (size, size), strides=(strides, strides), padding=pads)
 
 
@@ -109,6 +112,17 @@ def unpool(x: Array, where: Array, height: int, width: int) -> Array:
     y = y.reshape(batch, rows, cols, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(batch, 2 * rows, 2 * cols, channels)
     return jnp.pad(y, ((0, 0), (0, height - 2 * rows), (0, width - 2 * cols), (0, 0)))
+
+
+def _same(side: int, size: int, strides: int) -> tuple[int, int]:
+    """Padding before and after that makes ceil(side / strides) windows.
+
+    Written so that, where `side` is symbolic, the number of windows is that of a convolution.
+    """
+    total = size - side + (side - 1) // strides * strides
+    if size < strides:
+        total = max(total, 0)
+    return total // 2, total - total // 2
 
 
 def adaptive_avg_pool(x: Array, size: int) -> Array:

@@ -15,7 +15,7 @@ from tiny import TINY
 
 from rsjax import bundle, exporting, landcover, models
 from rsjax.datasets.info import ImageSpec
-from rsjax.errors import ConfigError, ExportError
+from rsjax.errors import BundleError, ConfigError, ExportError
 from rsjax.exporting import graph as graphs
 from rsjax.input.preprocess import Inputs
 from rsjax.models import resampling
@@ -104,7 +104,8 @@ def test_stablehlo_runs_without_rsjax_at_sizes_never_seen(model, tmp_path):
     assert told["inputs"]["s2_20m"]["height"] == "12*h"
     assert told["inputs"]["s2_20m"]["unit"] == "reflectance_1e4"
     assert [c["name"] for c in told["classes"]] == list(model.nomenclature.names)
-    assert [b["band"] for b in told["bands"]] == list(model.inputs.bands)
+    assert told["bands"] == list(model.inputs.bands)
+    assert told["mean"] == list(model.inputs.mean)
 
 
 @pytest.fixture
@@ -249,7 +250,8 @@ def test_safetensors_load_in_torch_strictly(model, tmp_path):
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         told = json.loads(file.metadata()["rsjax"])
-    assert [b["band"] for b in told["bands"]] == list(model.inputs.bands)
+    assert told["bands"] == list(model.inputs.bands)
+    assert told["mean"] == list(model.inputs.mean)
     peer = Peer(19, 4, (2, 1), False, 8).eval()
     peer.load_state_dict(state, strict=True)
     with torch.no_grad():
@@ -296,6 +298,15 @@ def test_what_cannot_be_says_what_to_do(model, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"pip install 'rsjax\[onnx\]'"):
         exporting.export(model, "onnx", file)
     assert not file.exists()
+
+
+def test_weights_that_cannot_predict_leave_as_weights_only(model, tmp_path):
+    bare = bundle.Model(model.variables, model.inputs, None, {**model.about, "lacks": "classes"})
+    with pytest.raises(BundleError, match="cannot predict"):
+        exporting.export(bare, "stablehlo", tmp_path / "model.zip")
+    assert not list(tmp_path.iterdir())
+    about = exporting.export(bare, "safetensors", tmp_path / "weights")
+    assert "classes" not in about
 
 
 def test_door(model, tmp_path):
