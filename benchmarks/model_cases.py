@@ -143,7 +143,7 @@ def inception(bands: int, classes: int) -> nn.Module:
 
 def xception(bands: int, classes: int) -> nn.Module:
     """Xception as timm's `legacy_xception`."""
-    return torch_xception.Xception(classes, bands, 1.0)
+    return torch_xception.Xception(classes, bands, 1.0, middle=8, stride=2)
 
 
 CASES = [
@@ -167,7 +167,7 @@ CASES = [
     densenet("densenet169", (6, 12, 32, 32), 64, 32),
     densenet("densenet201", (6, 12, 48, 32), 64, 32),
     Case("inception_v3", "inception_v3", inception, timed=True),
-    Case("xception", "xception", xception, {"pool_padding": 1}, timed=True),
+    Case("xception", "xception", xception, {"pool_padding": 1, "norm_epsilon": 1e-5}, timed=True),
     Case("unet2015", "unet2015", unet2015, timed=True),
     Case("unet", "unet", unet, timed=True),
     Case("segnet", "segnet", segnet, timed=True),

@@ -37,9 +37,9 @@ class Block(nn.Module):
 
 
 class Xception(nn.Module):
-    """One block in the middle; output stride 16: the last pool does not stride."""
+    """`stride` 1: output stride 16, where the last pool does not stride."""
 
-    def __init__(self, classes, bands, width):
+    def __init__(self, classes, bands, width, middle=1, stride=1):
         super().__init__()
         n = [round(c * width) for c in (32, 64, 128, 256, 728, 1024, 1536, 2048)]
         self.conv1 = nn.Conv2d(bands, n[0], 3, 2, bias=False)
@@ -49,18 +49,21 @@ class Xception(nn.Module):
         self.block1 = Block(n[1], [n[2]] * 2, 2, relu_first=False)
         self.block2 = Block(n[2], [n[3]] * 2, 2)
         self.block3 = Block(n[3], [n[4]] * 2, 2)
-        self.block4 = Block(n[4], [n[4]] * 3)
-        self.block5 = Block(n[4], [n[4], n[5]], 1)
-        self.conv3 = SeparableConv2d(n[5], n[6], 2)
+        self.names = [f"block{number}" for number in range(1, 5 + middle)]
+        for name in self.names[3:-1]:
+            setattr(self, name, Block(n[4], [n[4]] * 3))
+        setattr(self, self.names[-1], Block(n[4], [n[4], n[5]], stride))
+        self.conv3 = SeparableConv2d(n[5], n[6], 3 - stride)
         self.bn3 = nn.BatchNorm2d(n[6])
-        self.conv4 = SeparableConv2d(n[6], n[7], 2)
+        self.conv4 = SeparableConv2d(n[6], n[7], 3 - stride)
         self.bn4 = nn.BatchNorm2d(n[7])
         self.fc = nn.Linear(n[7], classes)
 
     def forward(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
-        x = self.block5(self.block4(self.block3(self.block2(self.block1(x)))))
+        for name in self.names:
+            x = getattr(self, name)(x)
         x = F.relu(self.bn3(self.conv3(x)))
         x = F.relu(self.bn4(self.conv4(x)))
         return self.fc(x.mean((2, 3)))
