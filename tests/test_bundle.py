@@ -6,10 +6,10 @@ import pytest
 import toy
 
 import rsjax
-from rsjax import bundle, models
+from rsjax import bundle, landcover, models
 from rsjax.errors import BundleError, SensorError
 from rsjax.input import manifest as manifests
-from rsjax.input.preprocess import make_inputs, preprocess
+from rsjax.input.preprocess import Inputs, make_inputs, preprocess
 from rsjax.input.source import ShardSource
 
 BANDS = ("sentinel2_l2a/B04", "sentinel1/VV", "sentinel2_l2a/B02")
@@ -153,3 +153,33 @@ def test_a_bundle_left_between_two_renames_is_found(model, tmp_path):
     assert not path.exists()  # a reader moves nothing: the run that writes there may still do so
     bundle.recover(path)
     assert path.exists()
+
+
+def test_a_segmentation_bundle_predicts_maps_and_the_share_of_each_class(tmp_path):
+    spec = toy.S2
+    bands = tuple(f"{spec.sensor}/{band}" for band in spec.bands)
+    inputs = Inputs({"s2": spec}, bands, (1500.0,) * 3, (900.0,) * 3, (8, 8))
+    resnet = {"width": 4, "stage_sizes": (1, 1), "stem": "small"}
+    fields = {"encoder_name": "resnet18", "encoder_fields": resnet, "decoder_channels": (4,)}
+    classes = landcover.load("worldcover")
+    module = models.get("unet", num_classes=len(classes), **fields)
+    variables = module.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), False)
+    about = {
+        "model": {"name": "unet", "dtype": "float32", "fields": fields},
+        "outputs": len(classes),
+        "task": {"name": "segmentation", "label_smoothing": 0.0},
+    }
+    bundle.save(bundle.Model(dict(variables), inputs, classes, about), tmp_path / "bundle")
+    model = rsjax.load(tmp_path / "bundle")
+    assert model.module == module
+    image = np.random.default_rng(0).integers(400, 3000, (3, 8, 8, 3)).astype(np.uint16)
+    found = model.predict({"s2": image}, batch_size=2)
+    logits = module.apply(variables, preprocess(inputs)({"s2": image}), False)
+    np.testing.assert_allclose(found.probabilities, jax.nn.softmax(logits), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found.maps, np.asarray(logits).argmax(-1))
+    assert found.maps.dtype == np.uint8
+    for one, names in zip(found.maps, found.labels, strict=True):
+        indices, counts = np.unique(one, return_counts=True)
+        assert set(names) == {classes.names[i] for i in indices}
+        assert names[0] == classes.names[indices[counts.argmax()]]
+    assert str(found).splitlines()[0].startswith(found.labels[0][0])

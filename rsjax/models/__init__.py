@@ -111,6 +111,6 @@ def _hashable(value: Any) -> Any:
 
     if isinstance(value, (list, tuple)):
         return tuple(_hashable(item) for item in value)
-    if isinstance(value, Mapping):
+    if hasattr(value, "items"):  # a ConfigDict is no Mapping
         return freeze({key: _hashable(item) for key, item in value.items()})
     return value

@@ -1,9 +1,11 @@
 """What holds for every architecture: sizes, types, one compilation, 100 bfloat16 steps."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 from peers import QUICK, shapes_of
@@ -39,6 +41,18 @@ def test_every_name_builds_and_takes_the_shared_fields(name):
     model = models.get(name, num_classes=3, dtype=jnp.bfloat16)
     assert model.num_classes == 3
     assert hash(model) == hash(models.get(name, num_classes=3, dtype=jnp.bfloat16))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_fields_of_a_config_and_of_a_bundles_json_are_the_same_model(name):
+    fields = {**TINY[name], "dtype": jnp.float32}
+    model = models.get(name, num_classes=3, **fields)
+    in_config = ml_collections.ConfigDict(TINY[name])
+    in_json = json.loads(in_config.to_json_best_effort())
+    for given in (in_config, in_json):
+        again = models.get(name, num_classes=3, dtype=jnp.float32, **given)
+        assert again == model
+        assert hash(again) == hash(model)
 
 
 @pytest.mark.parametrize("name", TINY)
