@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "models"))
 
@@ -88,6 +89,41 @@ def fc_densenet(name: str, sizes: tuple[int, ...], growth: int) -> Case:
         return test_fc_densenet.torch_fc_densenet(bands, classes, sizes, growth, 48)
 
     return Case(name, name, peer, {"dropout_rate": 0.0}, timed=name == "fc_densenet56")
+
+
+def aligned(name: str, middle: int, *entry: tuple[int, int]) -> Case:
+    """Aligned Xception as timm's."""
+
+    def peer(bands: int, classes: int) -> nn.Module:
+        return torch_xception.AlignedXception(classes, bands, 1.0, middle, 2, entry)
+
+    return Case(name, name, peer)
+
+
+def fcn_resnet(name: str, sizes: tuple[int, ...]) -> Case:
+    """FCN on a dilated ResNet as torchvision's, with its auxiliary classifier."""
+
+    def head(inputs: int, classes: int) -> nn.Module:
+        conv = nn.Conv2d(inputs, inputs // 4, 3, padding=1, bias=False)
+        last = nn.Conv2d(inputs // 4, classes, 1)
+        return nn.Sequential(conv, nn.BatchNorm2d(inputs // 4), nn.ReLU(), nn.Dropout(0.1), last)
+
+    class Net(nn.Module):
+        def __init__(self, bands: int, classes: int):
+            super().__init__()
+            self.backbone = torch_resnet.Backbone(bands, sizes, True, 64, (3, 4))
+            self.classifier, self.aux_classifier = head(2048, classes), head(1024, classes)
+
+        def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+            maps = self.backbone.features(x)
+            heads = [(self.classifier, "layer4"), (self.aux_classifier, "layer3")]
+            found = [
+                functional.interpolate(part(maps[stage]), x.shape[2:], mode="bilinear")
+                for part, stage in heads[: 1 + self.training]
+            ]
+            return found if self.training else found[0]
+
+    return Case(name, name, Net, timed=name == "fcn_resnet50")
 
 
 def fcn(name: str, stride: int) -> Case:
@@ -168,12 +204,17 @@ CASES = [
     densenet("densenet201", (6, 12, 48, 32), 64, 32),
     Case("inception_v3", "inception_v3", inception, timed=True),
     Case("xception", "xception", xception, {"pool_padding": 1, "norm_epsilon": 1e-5}, timed=True),
+    aligned("xception41", 8, (128, 2), (256, 2), (728, 2)),
+    aligned("xception65", 16, (128, 2), (256, 2), (728, 2)),
+    aligned("xception71", 16, (128, 2), (256, 1), (256, 2), (728, 1), (728, 2)),
     Case("unet2015", "unet2015", unet2015, timed=True),
     Case("unet", "unet", unet, timed=True),
     Case("segnet", "segnet", segnet, timed=True),
     fcn("fcn32s", 32),
     fcn("fcn16s", 16),
     fcn("fcn8s", 8),
+    fcn_resnet("fcn_resnet50", (3, 4, 6, 3)),
+    fcn_resnet("fcn_resnet101", (3, 4, 23, 3)),
     deeplabv3("deeplabv3_resnet50", (3, 4, 6, 3)),
     deeplabv3("deeplabv3_resnet101", (3, 4, 23, 3)),
     Case("deeplabv3plus", "deeplabv3plus", deeplabv3plus, timed=True),

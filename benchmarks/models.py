@@ -4,6 +4,7 @@
     python benchmarks/models.py --batch=256 --dtype=bfloat16 --compile          # a GPU
     python benchmarks/models.py --batch=4                                        # a CPU, float32
     python benchmarks/models.py --models=resnet50,unet --batch=8 --rounds=5
+    python benchmarks/models.py --models=all
 
 The images are random, ten bands of 120 px, and lie on the device. A training step is forward,
 backward and AdamW; the loss is cross-entropy of one class per image or per pixel. PyTorch is
@@ -195,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default="", help="titles of model_cases, by commas; all")
+    parser.add_argument("--models", default="", help="titles of model_cases, by commas, or 'all'")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=120)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
@@ -203,7 +204,9 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
     parser.add_argument("--out", default="", help="a file for the table")
     options = parser.parse_args()
-    chosen = options.models.split(",") if options.models else [case.title for case in CASES]
+    chosen = [case.title for case in CASES if case.timed or options.models == "all"]
+    if options.models not in ("", "all"):
+        chosen = options.models.split(",")
     if unknown := set(chosen) - {case.title for case in CASES}:
         raise SystemExit(f"unknown {unknown}; known: {', '.join(c.title for c in CASES)}")
     lines = [

@@ -174,11 +174,10 @@ class Inception3(nn.Module):
         self.Conv2d_3b_1x1 = conv(n(64), n(80), 1)
         self.Conv2d_4a_3x3 = conv(n(80), n(192), 3, padding=edge)
         kinds = {
-            "Mixed_5b": (A, n(32)),
-            "Mixed_6a": (B,),
-            "Mixed_6b": (C, n(128)),
-            "Mixed_7a": (D,),
-            "Mixed_7b": (E,),
+            **{"Mixed_5b": (A, n(32)), "Mixed_5c": (A, n(64)), "Mixed_5d": (A, n(64))},
+            **{"Mixed_6a": (B,), "Mixed_6b": (C, n(128)), "Mixed_6c": (C, n(160))},
+            **{"Mixed_6d": (C, n(160)), "Mixed_6e": (C, n(192))},
+            **{"Mixed_7a": (D,), "Mixed_7b": (E,), "Mixed_7c": (E,)},
         }
         self.names, channels = names, n(192)
         for name in names:

@@ -129,22 +129,23 @@ class Head(nn.Module):
 
 
 class AlignedXception(nn.Module):
-    """One block in the middle; output stride 16: the last block is dilated."""
+    """`stride` 1: output stride 16, where the last block is dilated."""
 
-    def __init__(self, classes, bands, width):
+    def __init__(
+        self, classes, bands, width, middle=1, stride=1, entry=((128, 2), (128, 2), (728, 2))
+    ):
         super().__init__()
-        n = {c: round(c * width) for c in (32, 64, 128, 728, 1024, 1536, 2048)}
+        n = {c: round(c * width) for c in (32, 64, 128, 256, 728, 1024, 1536, 2048)}
         self.stem = nn.Sequential(
             ConvNormAct(bands, n[32], 3, 2, True), ConvNormAct(n[32], n[64], 3, 1, True)
         )
-        self.blocks = nn.Sequential(
-            Module(n[64], [n[128]] * 3, 2),
-            Module(n[128], [n[128]] * 3, 2),
-            Module(n[128], [n[728]] * 3, 2),
-            Module(n[728], [n[728]] * 3),
-            Module(n[728], [n[728], n[1024], n[1024]], 1),
-            Module(n[1024], [n[1536], n[1536], n[2048]], 1, 2, last=True),
-        )
+        blocks, inputs = [], 64
+        for channels, step in (*entry, *((728, 1),) * middle):
+            blocks.append(Module(n[inputs], [n[channels]] * 3, step))
+            inputs = channels
+        blocks.append(Module(n[728], [n[728], n[1024], n[1024]], stride))
+        blocks.append(Module(n[1024], [n[1536], n[1536], n[2048]], 1, 3 - stride, last=True))
+        self.blocks = nn.Sequential(*blocks)
         self.head = Head(n[2048], classes)
 
     def forward(self, x):
