@@ -1,7 +1,7 @@
 """How a CPU should compute convolutions: `layers.conv2d` and `layers.matmul_on_cpu`, measured.
 
     python benchmarks/conv_cpu.py [--case=resnet18_64] [--batch=32] [--rounds=5]
-    python benchmarks/conv_cpu.py --case=grouped [--batch=8] [--rounds=3]
+    python benchmarks/conv_cpu.py --case=grouped --case=wide [--batch=8] [--rounds=3]
 
 Measured 2026-11-23 on 2 cores of an AMD EPYC without AVX-512, jax 0.10.2, shared with other work
 (load 4 to 6), so that the CPU time per image tells more than the images/s; `--rounds=7`:
@@ -48,6 +48,17 @@ pixels, 128-128, 32 groups, batch 2, they took 11 s.
     4, 728-728, 728, 1, 1                       7.9 /  107.3     0.2 /  19.6
     8, 728-728, 728, 1, 2                      24.0 /  256.8     0.6 /  78.9
     2, 1536-1536, 1536, 1, 1                   10.9 /  422.8     0.1 /   3.6
+
+Above the limit, `--case=wide --rounds=3`, 2026-11-25, the same machine at load 1, batch 4; the last
+two rows keep the native form. In an earlier run at load 3 the native gradient of the third row's
+kernel on a map of 10 took 24 s, and 0.6 s as patches, which that map is small enough for:
+
+    map, channels, kernel, padding, dilation         native       as shipped
+    15, 2048-256, 3, 12, 12                   124.8 /  290.6    95.6 /  212.7
+    15, 2048-256, 3, 36, 36                   406.7 /  730.0    46.2 /  142.1
+    16, 512-4096, 7, 0, 1                    2109.4 / 4135.0   980.9 / 2957.7
+    30, 256-256, 3, 1, 1                       22.0 /   83.2    21.9 /   79.4
+    120, 64-64, 3, 1, 1                        23.6 /  141.2    23.5 /  156.0
 
 Also tried for ResNeXt's groups, forward and backward, at load 3 to 8, as multiples of the time of
 what is shipped over five shapes: one product per group and tap 0.8 to 1.4; groups merged to 32
