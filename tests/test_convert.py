@@ -11,17 +11,18 @@ import pytest
 import toy
 
 import rsjax
-from rsjax import landcover
+from rsjax import landcover, models
 from rsjax.datasets.bigearthnet import BigEarthNet
 from rsjax.errors import BundleError, ConfigError, SensorError, WeightsError
 from rsjax.input.preprocess import preprocess
 from rsjax.input.source import ShardSource
 from rsjax.models.pretrained import sources
 from rsjax.models.pretrained.convert import convert, convert_keras
+from rsjax.models.pretrained.torch_names import to_torch
 from rsjax.training import examine
 
 sys.path.append(str(pathlib.Path(__file__).parent / "models"))
-from peers import evaluate
+from peers import evaluate, images, randomised, relative_error
 
 TINY = {"stage_sizes": (1, 1), "width": 4}
 
@@ -217,6 +218,32 @@ def test_a_source_of_one_s_own(tmp_path):
             convert(file, tmp_path / "b", **options)
     with pytest.raises(WeightsError, match="no source 'imagnet'; known: bigearthnet_v2"):
         convert(file, tmp_path / "b", model="resnet18", source="imagnet")
+
+
+def test_the_order_of_the_classes_reaches_up_scorings_too(tmp_path):
+    names = landcover.load("eurosat").names
+    order = [3, 0, 7, 1, 9, 8, 2, 6, 4, 5]
+    about = {
+        "title": "Mine", "page": "https://example.org", "licence": "CC0",
+        "images": {"rgb": {"sensor": "rgb", "bands": ["red", "green", "blue"], "height": 32,
+                           "width": 32, "dtype": "uint8", "unit": "dn8", "gsd_m": 1}},
+        "bands": ["rgb/red", "rgb/green", "rgb/blue"], "grid_px": 32,
+        "statistics": {"mine": {"rgb": {b: [0, 1] for b in ("red", "green", "blue")}}},
+        "task": "segmentation", "nomenclature": "eurosat", "classes": [names[i] for i in order],
+    }  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps(about))
+    fields = {"stage_sizes": (1,) * 5, "width": 2, "fc_width": 4}
+    model = models.get("fcn8s", num_classes=10, **fields)
+    x = images(1, 32, 32, 3)
+    variables = randomised(model, x)  # up-scorings that mix the classes, too
+    file = written(tmp_path / "m.safetensors", to_torch(variables))
+    source = str(tmp_path / "mine.json")
+    convert(file, tmp_path / "b", model="fcn8s", source=source, fields=fields)
+    found = rsjax.load(tmp_path / "b")
+    ours, theirs = (evaluate(model, v, x) for v in (found.variables, variables))
+    assert found.classes().names == names
+    for index, position in enumerate(order):
+        assert relative_error(ours[..., position], theirs[..., index]) < 1e-5, names[position]
 
 
 def test_published_weights_are_evaluated_on_shards(tmp_path):

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax
@@ -87,7 +87,9 @@ def convert(
     fitted = fitting.fit(given, wanted, os.fspath(weights), ignore=ignore, options=("", "--ignore"))
     arrays = fitting.flat(fitted.variables)
     if classes:
-        arrays |= {name: arrays[name][..., classes[1]] for name in head}
+        for name, axes in head.items():
+            for axis in axes:
+                arrays[name] = arrays[name].take(classes[1], axis)
     lines: list[str] = []
     lacks = "" if classes else "classes of land cover"
     if bands and tuple(bands) != inputs.bands:
@@ -185,7 +187,7 @@ def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, di
 
 
 def _outputs(
-    given: Tree, head: Sequence[str], classes: int | None, where: Any
+    given: Tree, head: Collection[str], classes: int | None, where: Any
 ) -> tuple[int, tuple[str, ...]]:
     """The length of the logits; and the arrays of the classifier, if all of them are missing."""
     arrays = fitting.flat(given)
