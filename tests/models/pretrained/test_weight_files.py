@@ -1,6 +1,9 @@
 import io
 import os
+import pathlib
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -156,6 +159,58 @@ def test_tensors_outside_their_storage_and_bombs_are_refused(tmp_path):
         read(zip_of(tmp_path / "bomb.pth", b"N" * 10**6, stored=False))
     with pytest.raises(WeightsError, match=r"without the data\.pkl"):
         read(zip_of(tmp_path / "other.pth", b"", name="readme"))
+
+
+def test_small_files_cannot_take_much_memory(tmp_path):
+    """The allocations that a file of a few hundred bytes asks for, in a process with a limit."""
+    wanted = {
+        "memo": b"Nr\xff\xff\xff\x1f.",  # LONG_BINPUT of entry 2 ** 29
+        "array": b"\x80\x05\x96" + (2**36).to_bytes(8, "little") + b".",  # BYTEARRAY8
+        # A tuple of twenty times itself, forty deep, where a storage is named.
+        "named": b"(N" + b"2" * 20 + b"t" + b"q\x01(" + b"h\x01" * 20 + b"t" * 1 + (
+            b"q\x01(" + b"h\x01" * 20 + b"t") * 40 + b"(h\x01ctorch\nFloatStorage\nNNNtQ.",
+    }  # fmt: skip
+    for name, content in wanted.items():
+        zip_of(tmp_path / f"{name}.pth", content)
+    code = """
+import pathlib, resource, sys
+import numpy as np
+from rsjax.errors import WeightsError
+from rsjax.models.pretrained.torch_file import read
+size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**29,) * 2)
+for path in sys.argv[1:]:
+    try:
+        print(read(pathlib.Path(path)))
+    except WeightsError as error:
+        print(error)
+"""
+    if not pathlib.Path("/proc/self/statm").is_file():
+        pytest.skip("the memory of a process is limited as on Linux")
+    paths = [str(tmp_path / f"{name}.pth") for name in wanted]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    memo, array, named = done.stdout.splitlines()
+    assert memo == "None"  # sound, but for its number
+    assert "asks for a buffer" in array
+    assert "no storage" in named
+    big = zip_of(tmp_path / "big.pth", b"N0" * 2**23 + b"N.")
+    with pytest.raises(WeightsError, match="pickle is larger than"):
+        read(big)
+
+
+def test_tensors_that_share_a_storage_are_limited(tmp_path):
+    torch = need_torch()
+    base = torch.arange(10_000.0)
+    path = tmp_path / "a.pth"
+    torch.save({"a": base, "b": base, "half": base[:500]}, path)
+    assert_equal(read(path).arrays, {"a": base.numpy(), "b": base.numpy(),
+                                     "half": base[:500].numpy()})  # fmt: skip
+    torch.save({f"{i}": base for i in range(100)}, path)
+    with pytest.raises(WeightsError, match=r"a\.pth: its tensors are more than 8 times as large"):
+        read(path)
 
 
 def test_damaged_torch_files_are_refused_or_give_the_same_numbers(tmp_path):
