@@ -211,7 +211,7 @@ def test_names_that_make_the_same_network_are_the_same(data_dir, tmp_path):
     changes["model.name"] = "fcn_resnet101"  # of the same blocks here, but of another default
     changes["model.fields"] = {**fields, "encoder_fields": {"width": 4, "stem": "small"}}
     with pytest.raises(
-        ConfigError, match=r"weights of fcn_resnet50, .*fcn_resnet101.* differ in encoder_name\."
+        ConfigError, match=r"of fcn_resnet50, .*fcn_resnet101.* differ in encoder_name\."
     ):
         given(data_dir, tmp_path / "given", **changes)
     # The default of `encoder_name`, which no config names, is as good as its name.

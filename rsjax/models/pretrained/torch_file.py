@@ -31,6 +31,10 @@ LARGEST_PICKLE = 2**24  # bytes; that of a thousand tensors has 2e5
 # of bfloat16, which becomes float32.
 FACTOR = 8
 REMEDY = "Save it anew as torch.save(model.state_dict(), path), or as safetensors"
+SHARED = (
+    f"its tensors are more than {FACTOR} times as large as the file: too many share a storage. "
+    "Save copies, {name: tensor.clone() ...}"
+)
 
 
 def read(path: pathlib.Path) -> Any:
@@ -138,10 +142,7 @@ class _Archive:
         """Refuses what a sound file of this size cannot hold, before it is allocated."""
         self.left -= size
         if self.left < 0:
-            raise WeightsError(
-                f"its tensors are more than {FACTOR} times as large as the file: they share too "
-                f"much. {REMEDY}, of copies that share nothing"
-            )
+            raise WeightsError(SHARED)
 
     def find(self, module: str, name: str) -> Any:
         if module == "torch" and name in STORAGES:
