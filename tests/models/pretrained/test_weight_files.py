@@ -352,3 +352,65 @@ def test_what_keras_itself_writes(tmp_path):
     (tmp_path / "b.weights.h5").write_bytes(parts["model.weights.h5"])
     with pytest.raises(WeightsError, match=r"no names.*\.keras"):
         read(tmp_path / "b.weights.h5")
+
+
+def test_keras_files_refer_to_nothing_else_and_cannot_take_much_memory(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    np.full(4, 7, np.float32).tofile(tmp_path / "secret.bin")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.full(4, 7, np.float32)
+
+    def external(group):
+        where = [(str(tmp_path / "secret.bin"), 0, 16)]
+        group.create_dataset("0", (4,), "f4", external=where)
+
+    def virtual(group):
+        layout = h5py.VirtualLayout((4,), "f4")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (4,))
+        group.create_virtual_dataset("0", layout)
+
+    def linked(group):
+        group["0"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+
+    def soft(group):
+        group.file["secret"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+        group["0"] = h5py.SoftLink("/secret")
+
+    def unwritten(group):  # 4 TB of fill values
+        group.create_dataset("0", (2**40,), "f4")
+
+    def deflated(group):
+        group.create_dataset("0", data=np.zeros(10**6, "f4"), compression="gzip")
+
+    def text(group):
+        group["0"] = ["a", "b"]
+
+    makers = {
+        external: "lies in another file", virtual: "lies in another file", linked: "is a link",
+        soft: "is a link", unwritten: "4398046511104 bytes", deflated: "4000000 bytes",
+        text: "holds no numbers",
+    }  # fmt: skip
+    for maker, match in makers.items():
+        path = tmp_path / f"{maker.__name__}.weights.h5"
+        with h5py.File(path, "w") as file:
+            group = file.create_group("layers/dense/vars")
+            group.attrs["name"] = "dense"
+            maker(group)
+        with pytest.raises(WeightsError, match=rf"{path.name}: .*{match}"):
+            read(path)
+    for layer, match in (("entry", "is a link"), ("none", "or missing")):
+        with h5py.File(tmp_path / "old.h5", "w") as file:
+            file.attrs["layer_names"] = [layer.encode()]
+            file["entry"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/")
+        with pytest.raises(WeightsError, match=match):
+            read(tmp_path / "old.h5")
+    path = tmp_path / "a.keras"
+    for config, weights, match in (
+        (b"{}", b"\0" * 10**6, "h5 has 1000000 bytes"), (b"[]", b"", "TypeError"),
+        (b'{"config": 1}', b"", "damaged"), (b"[" * 10**5, b"", "damaged|bytes"),
+    ):  # fmt: skip
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", weights)
+        with pytest.raises(WeightsError, match=rf"a\.keras: .*({match})"):
+            read(path)
