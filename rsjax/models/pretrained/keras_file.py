@@ -100,7 +100,9 @@ class _Reader:
                 group = _inside(found, key)
                 if "layers" in group:
                     raise WeightsError(f"layer '{key}' is a model itself; save that one by itself")
-                variables = _inside(group, "vars") if "vars" in group else {}
+                if "vars" not in group:
+                    continue
+                variables = _inside(group, "vars")
                 if not len(variables):
                     continue
                 name = variables.attrs.get("name") or names.get(key)
