@@ -11,7 +11,7 @@ import pytest
 import toy
 
 import rsjax
-from rsjax import landcover, models
+from rsjax import bundle, landcover, models
 from rsjax.datasets.bigearthnet import BigEarthNet
 from rsjax.errors import BundleError, ConfigError, SensorError, WeightsError
 from rsjax.input.preprocess import preprocess
@@ -283,6 +283,30 @@ def test_a_folder_of_other_content_is_not_replaced(bigearthnet, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     convert(file, tmp_path / "b", **options)
     convert(file, tmp_path / "b", **options)  # a bundle is replaced
+
+
+def test_fields_that_are_no_choice_are_refused(bigearthnet, tmp_path):
+    file = bigearthnet[1].parent / "model.safetensors"
+    options = {"model": "resnet18", "source": "bigearthnet_v2"}
+    for field, match in (("num_classes", "how many there are"), ("dtype", r"config\.model\.dtype")):
+        with pytest.raises(ConfigError, match=rf"--field={field}=.*{match}.*Leave it out"):
+            convert(file, tmp_path / "b", fields={**TINY, field: 19}, **options)
+    with pytest.raises(ConfigError, match="no other bands; name them with --bands"):
+        convert(file, tmp_path / "b", fields=TINY, rule="mean", **options)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bundle_that_no_model_can_be_made_of_is_no_success(bigearthnet, tmp_path, monkeypatch):
+    file = bigearthnet[1].parent / "model.safetensors"
+    save = bundle.save
+
+    def other_fields(model, folder):
+        model.about["model"]["fields"] = {**TINY, "colour": "red"}
+        save(model, folder)
+
+    monkeypatch.setattr(bundle, "save", other_fields)
+    with pytest.raises(ConfigError, match="unknown colour"):
+        convert(file, tmp_path / "b", model="resnet18", source="bigearthnet_v2", fields=TINY)
 
 
 def test_the_command(tmp_path):

@@ -23,6 +23,13 @@ from rsjax.models.pretrained import keras_names, read, renamed, sources, stem, t
 from rsjax.models.pretrained.fit import Tree
 
 
+# Fields that are no choice here: why.
+GIVEN = {
+    "num_classes": "the weights, or the classes of the source, say how many there are",
+    "dtype": "weights are kept in float32; --config.model.dtype is what a run computes in",
+}
+
+
 def convert(
     weights: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -60,10 +67,14 @@ def convert(
     Raises:
         WeightsError: the file cannot be read or is not of this model.
         SensorError: bands that the rule does not provide for.
-        ConfigError: no such model, a field that it does not have, or a folder of other content.
+        ConfigError: no such model, a field that it does not have or that is no choice here, or a
+            folder of other content.
     """
     if model not in models.TABLE:
         models.get(model)  # says which there are
+    for name in fields or {}:
+        if name in GIVEN:
+            raise ConfigError(f"--field={name}=...: {GIVEN[name]}. Leave it out")
     folder = pathlib.Path(output)
     if folder.exists() and not (folder / bundle.ABOUT).is_file():
         raise ConfigError(f"{folder} is there and no bundle, so it is not replaced; name another")
@@ -99,7 +110,7 @@ def convert(
             lacks = lacks or f"statistics of {', '.join(strange)}"
         inputs = _other_bands(inputs, bands)
     elif rule != "strict" or fill:
-        raise ConfigError("a rule for the stem, but no other bands; name them with --bands")
+        raise ConfigError("--stem or --fill, but no other bands; name them with --bands")
     report = {
         "file": pathlib.Path(weights).name,
         "sha256": hashlib.sha256(pathlib.Path(weights).read_bytes()).hexdigest(),
@@ -137,7 +148,9 @@ def convert(
     variables = fitting.unflat(arrays)
     made = bundle.Model(variables, inputs, classes[0] if classes else None, about)
     bundle.save(made, folder)
-    _compare(variables, bundle.load(folder).variables, folder)
+    found = bundle.load(folder)
+    _compare(variables, found.variables, folder)
+    _ = found.module  # whoever opens it can make the model of its fields
     return report
 
 
