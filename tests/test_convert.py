@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import toy
@@ -16,6 +17,7 @@ from rsjax.datasets.bigearthnet import BigEarthNet
 from rsjax.errors import BundleError, ConfigError, SensorError, WeightsError
 from rsjax.input.preprocess import preprocess
 from rsjax.input.source import ShardSource
+from rsjax.models.pretrained import fit as fitting
 from rsjax.models.pretrained import sources
 from rsjax.models.pretrained.convert import convert, convert_keras
 from rsjax.models.pretrained.torch_names import to_torch
@@ -283,6 +285,21 @@ def test_a_folder_of_other_content_is_not_replaced(bigearthnet, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     convert(file, tmp_path / "b", **options)
     convert(file, tmp_path / "b", **options)  # a bundle is replaced
+
+
+def test_a_decoder_s_encoder_gets_the_fields_that_its_weights_need(tmp_path):
+    fields = {"encoder_name": "xception", "decoder_channels": (2,) * 5}
+    inside = {"width": 1 / 64}
+    model = models.get("unet", num_classes=4, encoder_fields=inside, **fields)
+    shapes = fitting.shapes_of(model, 3)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    file = written(tmp_path / "m.safetensors", to_torch(zeros))
+    options = {"model": "unet", "source": "imagenet"}
+    for chosen, epsilon in (({}, 1e-5), ({"norm_epsilon": 1e-4}, 1e-4)):
+        given = {**fields, "encoder_fields": {**inside, **chosen}}
+        convert(file, tmp_path / "b", fields=given, **options)
+        encoder = rsjax.load(tmp_path / "b").module.bind({}).encoder
+        assert (encoder.pool_padding, encoder.norm_epsilon) == (1, epsilon)
 
 
 def test_fields_that_are_no_choice_are_refused(bigearthnet, tmp_path):

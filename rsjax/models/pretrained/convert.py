@@ -22,7 +22,6 @@ from rsjax.models.pretrained import fit as fitting
 from rsjax.models.pretrained import keras_names, read, renamed, sources, stem, torch_names
 from rsjax.models.pretrained.fit import Tree
 
-
 # Fields that are no choice here: why.
 GIVEN = {
     "num_classes": "the weights, or the classes of the source, say how many there are",
@@ -84,8 +83,7 @@ def convert(
     inputs, used = told.inputs(statistics)
     classes = told.order()
     content = read.read(weights, prefix)
-    given, defaults = to_variables(content, model)
-    fields = {**defaults, **dict(fields or {})}
+    given, fields = to_variables(content, model, fields)
     count = len(inputs.bands)
 
     def make(outputs: int) -> Any:
@@ -158,17 +156,30 @@ def _headline(options: Mapping[str, Any], outputs: int) -> str:
     return tasks.make(options["name"], {**options, "class_weights": "none"}, outputs).headline
 
 
-def to_variables(content: read.Weights, model: str) -> tuple[Tree, dict[str, Any]]:
+def to_variables(
+    content: read.Weights, model: str, fields: Mapping[str, Any] | None = None
+) -> tuple[Tree, dict[str, Any]]:
     """Variables in the names of a model of ours, and the fields that the weights need.
+
+    Args:
+        content: the file.
+        model: name in `rsjax.models`.
+        fields: fields that the user chose; they win.
 
     Raises:
         WeightsError: entries that no rule names.
+        ConfigError: no such field.
     """
-    module = models.TABLE[model]
+    module, chosen = models.TABLE[model], dict(fields or {})
     if content.framework == "keras":
-        return keras_names.from_keras(content.arrays, module)
+        variables, needed = keras_names.from_keras(content.arrays, module)
+        return variables, {**needed, **chosen}
     state = renamed.renamed(content.arrays, module)
-    return torch_names.from_torch(state), dict(renamed.FIELDS.get(model, {}))
+    needed = dict(renamed.FIELDS.get(model, {}))
+    encoder = getattr(models.get(model, num_classes=1, **chosen), "encoder_name", "")
+    if inside := renamed.FIELDS.get(encoder):
+        chosen["encoder_fields"] = {**inside, **chosen.get("encoder_fields", {})}
+    return torch_names.from_torch(state), {**needed, **chosen}
 
 
 def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, dict[str, Any]]:

@@ -23,7 +23,8 @@ RENAMED: dict[str, tuple[tuple[str, str], ...]] = {
     # Cadene's; timm's legacy_xception has fc.
     "xception": ((r"^last_linear\.", "fc."),),
 }
-# name in rsjax.models: fields that torch's weights need, where the model's defaults are others.
+# name in rsjax.models: fields that torch's weights need, where the model's defaults are others;
+# alone and as the encoder of a decoder.
 FIELDS: dict[str, dict[str, Any]] = {"xception": {"pool_padding": 1, "norm_epsilon": 1e-5}}
 # Linear layers here whose weight may come as a convolution over the whole map, (out, in, h, w).
 FLATTENED = {"vgg": r"^classifier\."}

@@ -407,7 +407,8 @@ def test_keras_files_refer_to_nothing_else_and_cannot_take_much_memory(tmp_path)
     path = tmp_path / "a.keras"
     for config, weights, match in (
         (b'{"config": {"layers": []}}', b"\0" * 10**6, "h5 has 1000000 bytes"),
-        (b"[]", b"", "TypeError"), (b'{"config": 1}', b"", "damaged"), (b"[" * 10**5, b"", "damaged|bytes"),
+        (b"[]", b"", "TypeError"), (b'{"config": 1}', b"", "damaged"),
+        (b"[" * 10**5, b"", "damaged|bytes"),
     ):  # fmt: skip
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("config.json", config)
