@@ -18,8 +18,8 @@ from rsjax.errors import BundleError, ConfigError, SensorError, WeightsError
 from rsjax.input.preprocess import preprocess
 from rsjax.input.source import ShardSource
 from rsjax.models.pretrained import fit as fitting
-from rsjax.models.pretrained import sources
-from rsjax.models.pretrained.convert import convert, convert_keras
+from rsjax.models.pretrained import read, sources
+from rsjax.models.pretrained.convert import convert, convert_keras, to_variables
 from rsjax.models.pretrained.torch_names import to_torch
 from rsjax.training import examine
 
@@ -295,11 +295,47 @@ def test_a_decoder_s_encoder_gets_the_fields_that_its_weights_need(tmp_path):
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     file = written(tmp_path / "m.safetensors", to_torch(zeros))
     options = {"model": "unet", "source": "imagenet"}
-    for chosen, epsilon in (({}, 1e-5), ({"norm_epsilon": 1e-4}, 1e-4)):
-        given = {**fields, "encoder_fields": {**inside, **chosen}}
-        convert(file, tmp_path / "b", fields=given, **options)
-        encoder = rsjax.load(tmp_path / "b").module.bind({}).encoder
-        assert (encoder.pool_padding, encoder.norm_epsilon) == (1, epsilon)
+    fields["encoder_fields"] = inside
+    convert(file, tmp_path / "b", fields=fields, **options)
+    encoder = rsjax.load(tmp_path / "b").module.bind({}).encoder
+    assert (encoder.pool_padding, encoder.norm_epsilon) == (1, 1e-5)
+    fields["encoder_fields"] = {**inside, "norm_epsilon": 1e-4}  # what is chosen wins
+    found = to_variables(read.read(file), "unet", fields)[1]["encoder_fields"]
+    assert found == {**inside, "pool_padding": 1, "norm_epsilon": 1e-4}
+
+
+def test_fcn_starts_from_vgg(tmp_path):
+    fields = {"stage_sizes": (1, 2, 1, 1, 1), "width": 2, "fc_width": 3}
+    vgg = models.get("vgg16", num_classes=5, **fields)
+    shapes, rng = fitting.shapes_of(vgg, 3), np.random.default_rng(0)
+    given = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f4"), shapes)
+    file = written(tmp_path / "m.safetensors", to_torch(given))
+    options = {"model": "fcn32s", "source": "imagenet", "fields": fields}
+    report = convert(file, tmp_path / "b", ignore=["^classifier_6/"], **options)
+    assert report["ignored"] == ["params/classifier_6/bias", "params/classifier_6/kernel"]
+    assert report["without_classifier"]
+    found, theirs = rsjax.load(tmp_path / "b").variables["params"], given["params"]
+    pairs = {"conv1_1": "features_0", "conv2_1": "features_3", "conv2_2": "features_5",
+             "conv3_1": "features_8", "conv4_1": "features_11",
+             "conv5_1": "features_14"}  # fmt: skip
+    assert found.keys() == {*pairs, "fc6", "fc7"}
+    for ours, name in pairs.items():
+        np.testing.assert_array_equal(found[ours]["kernel"], theirs[name]["kernel"])
+        np.testing.assert_array_equal(found[ours]["bias"], theirs[name]["bias"])
+    # The convolutions see of one 7 x 7 map what the linear layers see.
+    image = rng.normal(size=(7, 7, 16)).astype("f4")
+    y = np.einsum("hwc,hwco->o", image, found["fc6"]["kernel"])
+    wanted = image.transpose(2, 0, 1).reshape(-1) @ theirs["classifier_0"]["kernel"]
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found["fc7"]["kernel"][0, 0], theirs["classifier_3"]["kernel"])
+    wanted = fitting.shapes_of(models.get("fcn8s", num_classes=4, **fields), 3)
+    taken = fitting.fit({"params": found}, wanted, "", new=("^score", "^upscore"))
+    assert len(taken.new) == 9
+    norms = models.get("vgg16_bn", num_classes=5, **fields)
+    given = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f4"), fitting.shapes_of(norms, 3))
+    written(file, to_torch(given))
+    with pytest.raises(WeightsError, match="with batch normalisation"):
+        convert(file, tmp_path / "b", **options)
 
 
 def test_fields_that_are_no_choice_are_refused(bigearthnet, tmp_path):
