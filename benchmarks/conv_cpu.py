@@ -64,7 +64,7 @@ import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -96,16 +96,26 @@ GROUPED = (
     (2, 1536, 1536, 1536, 1, 1),
 )
 
-# name: the rule, of the shapes of x (B, H, W, C) and of the kernel (k, k, C, D), and the stride
-Rule = Callable[[tuple[int, ...], tuple[int, ...], int], bool]
+# map, channels in and out, kernel, padding, dilation: what the patches are too large for, of
+# DeepLab v3's pyramid, FCN's fc6 on images of 120 pixels, and ordinary stages
+WIDE = (
+    (15, 2048, 256, 3, 12, 12),
+    (15, 2048, 256, 3, 36, 36),
+    (16, 512, 4096, 7, 0, 1),
+    (30, 256, 256, 3, 1, 1),
+    (120, 64, 64, 3, 1, 1),
+)
+
+# name: the rule, of the output (H, W) and the shape of the kernel (k, k, C, D)
+Rule = Callable[[tuple[int, ...], tuple[int, ...]], bool]
 RULES: dict[str, Rule] = {
-    "native": lambda x, kernel, strides: False,
-    "1x1": lambda x, kernel, strides: kernel[0] == 1,
-    "1x1, map <= kernel": lambda x, kernel, strides: kernel[0] == 1 or x[1] <= kernel[0],
-    "1x1, map <= 8": lambda x, kernel, strides: kernel[0] == 1 or x[1] <= 8,
-    "1x1, map <= 16": lambda x, kernel, strides: kernel[0] == 1 or x[1] <= 16,
-    "1x1, 3x3": lambda x, kernel, strides: kernel[0] <= 3,
-    "all": lambda x, kernel, strides: True,
+    "native": lambda grid, kernel: False,
+    "1x1": lambda grid, kernel: kernel[0] == 1,
+    "1x1, map <= kernel": lambda grid, kernel: kernel[0] == 1 or grid[0] <= kernel[0],
+    "1x1, map <= 8": lambda grid, kernel: kernel[0] == 1 or grid[0] <= 8,
+    "1x1, map <= 16": lambda grid, kernel: kernel[0] == 1 or grid[0] <= 16,
+    "1x1, 3x3": lambda grid, kernel: kernel[0] <= 3,
+    "all": lambda grid, kernel: True,
     "as shipped": layers.matmul_on_cpu,
 }
 
@@ -163,40 +173,35 @@ def measure(case: str, batch: int | None, rounds: int) -> None:
         )
 
 
-def measure_grouped(batch: int, rounds: int) -> None:
-    """Prints median milliseconds of grouped convolutions, native and as shipped."""
-    print(f"\ngrouped, 3x3, batch {batch}, float32, median ms: forward, forward and backward")
-    print(f"{'map, channels, groups, stride, dilation':<40} {'native':>16} {'as shipped':>16}")
-    for size, channels, features, groups, strides, dilation in GROUPED:
+def measure_single(title: str, shapes: Sequence[tuple[int, ...]], batch: int, rounds: int) -> None:
+    """Prints median milliseconds of single convolutions, native and as shipped.
+
+    Shapes are (map, channels in and out, groups, kernel, stride, padding, dilation).
+    """
+    print(f"\n{title}, batch {batch}, float32, median ms: forward, forward and backward")
+    what = "map, channels, groups, kernel, stride, padding, dilation"
+    print(f"{what:<56} {'native':>16} {'as shipped':>16}")
+    for size, channels, features, groups, taps, *rest in shapes:
+        strides, padding, dilation = rest
         x = jax.random.normal(jax.random.key(0), (batch, size, size, channels))
-        kernel = jax.random.normal(jax.random.key(1), (3, 3, channels // groups, features))
-
-        def native(
-            x: jax.Array,
-            kernel: jax.Array,
-            strides: int = strides,
-            dilation: int = dilation,
-            groups: int = groups,
-        ) -> jax.Array:
-            return jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                (strides, strides),
-                [(dilation, dilation)] * 2,
-                rhs_dilation=(dilation, dilation),
-                dimension_numbers=layers.DIMENSION_NUMBERS,
-                feature_group_count=groups,
-            )
-
+        kernel = jax.random.normal(jax.random.key(1), (taps, taps, channels // groups, features))
+        native = functools.partial(
+            jax.lax.conv_general_dilated,
+            window_strides=(strides, strides),
+            padding=[(padding, padding)] * 2,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=layers.DIMENSION_NUMBERS,
+            feature_group_count=groups,
+        )
         shipped = functools.partial(
-            layers.conv2d, strides=strides, padding=dilation, dilation=dilation, groups=groups
+            layers.conv2d, strides=strides, padding=padding, dilation=dilation, groups=groups
         )
         cells = []
         for form in (native, shipped):
             times = [milliseconds(function, x, kernel, rounds) for function in both_ways(form)]
             cells.append(f"{times[0]:7.1f} {times[1]:8.1f}")
-        name = f"{size}, {channels}-{features}, {groups}, {strides}, {dilation}"
-        print(f"{name:<40} {cells[0]:>16} {cells[1]:>16}", flush=True)
+        name = f"{size}, {channels}-{features}, {groups}, {taps}, {strides}, {padding}, {dilation}"
+        print(f"{name:<56} {cells[0]:>16} {cells[1]:>16}", flush=True)
 
 
 def both_ways(form: Callable[..., jax.Array]) -> tuple[Callable[..., object], ...]:
@@ -226,16 +231,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", choices=[*CASES, "grouped"], action="append")
+    parser.add_argument("--case", choices=[*CASES, "grouped", "wide"], action="append")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(time.strftime("%Y-%m-%d"), hardware(), flush=True)
-    for case in options.case or (*CASES, "grouped"):
-        if case == "grouped":
-            measure_grouped(options.batch or 8, options.rounds)
-            continue
-        measure(case, options.batch, options.rounds)
+    grouped = [(m, c, d, g, 3, s, r, r) for m, c, d, g, s, r in GROUPED]
+    wide = [(m, c, d, 1, k, 1, p, r) for m, c, d, k, p, r in WIDE]
+    single = {"grouped": (grouped, 8), "wide": (wide, 4)}
+    for case in options.case or (*CASES, *single):
+        if case in single:
+            shapes, batch = single[case]
+            measure_single(case, shapes, options.batch or batch, options.rounds)
+        else:
+            measure(case, options.batch, options.rounds)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Architectures by name, one a file.
 
 Contract: `Model(num_classes, ...)(x, train) -> logits` is a Linen module; `x` is (B, H, W, C)
-standardised bands, any C and from 32 pixels any H and W; logits are float32, (B, num_classes) per
-image or (B, H, W, num_classes) per pixel. Parameters and statistics are float32, `dtype` is the
-compute type; statistics live in 'batch_stats', randomness comes from the rng 'dropout'. Where a
-published architecture has an auxiliary classifier, its logits are sown as 'logits' in the
-collection 'auxiliary' in training, and the field `aux_weight` is their weight in the loss. No
-model knows a dataset, task or sensor.
+standardised bands, any C and any H and W from 32 pixels (Inception-v3 without padding: 75); logits
+are float32, (B, num_classes) per image or (B, H, W, num_classes) per pixel. Parameters and
+statistics are float32, `dtype` is the compute type; statistics live in 'batch_stats', randomness
+comes from the rng 'dropout'. Where a published architecture has an auxiliary classifier, its logits
+are sown as 'logits' in the collection 'auxiliary' in training, and the field `aux_weight` is their
+weight in the loss. No model knows a dataset, task or sensor.
 
 Backbones (`BACKBONES`) have `features(x, train) -> {stage: map}`, fine to coarse, and `strides`,
 the pixels of the image for each of a map; a map has ceil or floor of side / stride pixels, and

@@ -102,9 +102,9 @@ class DeepLabV3(nn.Module):
         dropout_rate: probability to drop a value of the pyramid; in the auxiliary classifier at
             most 0.1.
         aux_weight: weight of the loss of the auxiliary classifier, on the last stage but one
-            (`layer3`); 0: there is none. torchvision trains with 0.5.
+            (`layer3`), 0.5 in torchvision's recipe; 0: there is none, as in the paper.
         norm: 'batch' or 'group', of encoder and decoder.
-        norm_epsilon: added to the variance.
+        norm_epsilon: added to the variance in the decoder; the encoder has its own.
         remat: computes the inside of the encoder's blocks again for the gradient.
         dtype: compute type; parameters, statistics and logits are float32.
 
@@ -119,7 +119,7 @@ class DeepLabV3(nn.Module):
     rates: tuple[int, ...] = ()
     decoder_channels: int = 256
     dropout_rate: float = 0.5
-    aux_weight: float = 0.0
+    aux_weight: float = 0.5
     norm: str = "batch"
     norm_epsilon: float = 1e-5
     remat: bool = False
@@ -234,7 +234,7 @@ class DeepLabV3Plus(nn.Module):
 
     def setup(self) -> None:
         """Names the layers as smp does."""
-        self.encoder = _encoder(self, dilate_first=True)
+        self.encoder = _encoder(self, dilate_first=True, rectify_last=False)
         _check_strides(self, self.encoder.strides, LOW_STRIDE, self.output_stride)
         self.decoder = PlusDecoder(
             self.decoder_channels,
@@ -263,7 +263,6 @@ def _encoder(model: DeepLabV3 | DeepLabV3Plus, **defaults: Any) -> nn.Module:
         model.encoder_fields,
         output_stride=model.output_stride,
         norm=model.norm,
-        norm_epsilon=model.norm_epsilon,
         remat=model.remat,
         dtype=model.dtype,
         pad=True,

@@ -123,6 +123,7 @@ class Features(nn.Module):
         stem: kernel size, stride, and whether a max-pool follows.
         width: channels of the stem.
         layer: constructor of a layer of a block.
+        rectify_last: has a ReLU after the last normalisation.
         make_norm: constructor of the normalisation.
         dtype: compute type.
     """
@@ -132,6 +133,7 @@ class Features(nn.Module):
     stem: tuple[int, int, bool]
     width: int
     layer: Callable[..., nn.Module]
+    rectify_last: bool
     make_norm: Callable[..., nn.Module]
     dtype: Any
 
@@ -156,7 +158,8 @@ class Features(nn.Module):
                     strides, self.make_norm, self.dtype, name=f"transition{number}"
                 )
                 maps[f"block{number}"], x = transition(x, train)
-        return maps | {f"block{number}": nn.relu(self.make_norm(name="norm5")(x, train))}
+        x = self.make_norm(name="norm5")(x, train)
+        return maps | {f"block{number}": nn.relu(x) if self.rectify_last else x}
 
 
 class DenseNet(nn.Module):
@@ -179,6 +182,8 @@ class DenseNet(nn.Module):
             neither strides) for images up to 64 pixels.
         output_stride: pixels of the image for each of the last map; below 32 (small stem: 8) the
             last transitions do not pool and the blocks after them are dilated.
+        rectify_last: has a ReLU after the last normalisation; segmentation-models-pytorch's
+            encoders have none.
         dropout_rate: probability to drop a number, after each 3x3 convolution.
         norm: 'batch' or 'group'.
         norm_epsilon: added to the variance; Keras' published weights want 1.001e-5.
@@ -194,6 +199,7 @@ class DenseNet(nn.Module):
     bottleneck: int = 4
     stem: str = "standard"
     output_stride: int = 0
+    rectify_last: bool = True
     dropout_rate: float = 0.0
     norm: str = "batch"
     norm_epsilon: float = 1e-5
@@ -239,6 +245,7 @@ class DenseNet(nn.Module):
             STEMS[self.stem],
             self.width,
             layer,
+            self.rectify_last,
             norm,
             self.dtype,
             name="features",
@@ -250,7 +257,7 @@ class DenseNet(nn.Module):
 
         A block's map is what segmentation-models-pytorch takes for its skips: normalised and
         rectified by the transition after it, before that halves the channels. The last is
-        rectified as before the classifier, which segmentation-models-pytorch leaves out.
+        rectified, as before the classifier, if `rectify_last`.
 
         Args:
             x: (B, H, W, C) standardised bands.

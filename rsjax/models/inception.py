@@ -181,7 +181,8 @@ class AuxiliaryClassifier(nn.Module):
     """Logits from the maps of stride 16: 5x5/3 average, 1x1 and 5x5 convolution, mean, linear.
 
     Maps below 17 pixels, of images below 299, are too small for torchvision's: the averaged window
-    is cut to the map, and zeros around what it leaves make up the 5 pixels of the convolution.
+    is cut to the map, and zeros around what it leaves make up the 5 pixels of the convolution. That
+    starts with a deviation of 0.01, which torchvision's code states but does not apply (0.1 there).
 
     Attributes: as `InceptionV3`.
     """

@@ -162,16 +162,21 @@ def resize(x: Array, height: int, width: int, *, align_corners: bool = False) ->
         return x
     shape = (x.shape[0], height, width, x.shape[3])
     y = x.astype(jnp.float32)
-    if align_corners and rows > 1 and cols > 1:
-        sides = ((rows, height), (cols, width))
-        scale = jnp.asarray(
-            [(new - 1) / (old - 1) if new > 1 else 1.0 for old, new in sides], jnp.float32
-        )
-        shift = 0.5 - 0.5 * scale
+    if align_corners:
+        scales, shifts = zip(_corners(rows, height), _corners(cols, width), strict=True)
+        scale, shift = (jnp.asarray(v, jnp.float32) for v in (scales, shifts))
         y = jax.image.scale_and_translate(y, shape, (1, 2), scale, shift, "linear", antialias=False)
     else:
         y = jax.image.resize(y, shape, "linear", antialias=False)
     return y.astype(x.dtype)
+
+
+def _corners(old: int, new: int) -> tuple[float, float]:
+    """Scale and shift, as `scale_and_translate` takes them, that keep the outer pixels outside."""
+    if not old > 1:  # no corners: all of the output lies on the one pixel
+        return new, 0.0
+    scale = (new - 1) / (old - 1) if new > 1 else 1.0
+    return scale, 0.5 - 0.5 * scale
 
 
 def upsample_nearest(x: Array, factor: int = 2) -> Array:

@@ -114,7 +114,8 @@ class UNet2015(nn.Module):
     """The U-Net of the paper, with zero padding and batch normalisation.
 
     The paper has neither: its convolutions cut the border, so that the output is smaller than the
-    image, which is mirrored around for that; `norm='none'` is its network but for the padding.
+    image, which is mirrored around for that. `norm='none', dropout_rate=0.5` is its network but
+    for the padding.
     Where a size does not divide, the last row or column is repeated (Pytorch-UNet: zeros).
     Kernels are initialised as the paper says, normal with variance 2 / fan-in.
 
@@ -123,6 +124,8 @@ class UNet2015(nn.Module):
         width: channels of the finest maps; doubles with each pooling.
         depth: number of poolings.
         bilinear: interpolates where the paper has up-convolutions, with half the channels there.
+        dropout_rate: probability to drop a value of the two coarsest maps; the authors' code has
+            0.5, Pytorch-UNet none.
         norm: 'batch', 'group' or 'none'.
         norm_epsilon: added to the variance.
         remat: computes the inside of each stage again for the gradient, which saves memory.
@@ -133,6 +136,7 @@ class UNet2015(nn.Module):
     width: int = 64
     depth: int = 4
     bilinear: bool = False
+    dropout_rate: float = 0.0
     norm: str = "batch"
     norm_epsilon: float = 1e-5
     remat: bool = False
@@ -154,7 +158,10 @@ class UNet2015(nn.Module):
         maps = [first(pair, norm=norm, dtype=self.dtype, name="inc")(x, train)]
         for level, width in enumerate(widths[1:], 1):
             coarser = down((width, width), norm, self.dtype, name=f"down{level}")
-            maps.append(coarser(maps[-1], train))
+            y = coarser(maps[-1], train)
+            if level > self.depth - 2:
+                y = nn.Dropout(self.dropout_rate)(y, deterministic=not train)
+            maps.append(y)
         y = maps.pop()
         for level, width in enumerate(reversed(widths[:-1]), 1):
             out = width // 2 if self.bilinear and maps[1:] else width
@@ -214,7 +221,7 @@ class UNet(nn.Module):
         decoder_channels: channels of each block's output, coarse to fine; an encoder that reduces
             less than 32 times takes the first ones.
         norm: 'batch' or 'group', of encoder and decoder.
-        norm_epsilon: added to the variance.
+        norm_epsilon: added to the variance in the decoder; the encoder has its own.
         remat: computes the inside of the blocks again for the gradient, which saves memory.
         dtype: compute type; parameters, statistics and logits are float32.
 
@@ -237,10 +244,10 @@ class UNet(nn.Module):
             self.encoder_name,
             self.encoder_fields,
             norm=self.norm,
-            norm_epsilon=self.norm_epsilon,
             remat=self.remat,
             dtype=self.dtype,
             pad=True,
+            rectify_last=False,
         )
         self.stages = {stride: stage for stage, stride in self.encoder.strides.items()}
         steps = max(self.stages).bit_length() - 1

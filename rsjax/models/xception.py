@@ -131,6 +131,8 @@ class Xception(nn.Module):
             a pixel further up and left where a side is even.
         output_stride: pixels of the image for each of the last map; below 32 the last max-pools do
             not stride and the convolutions after them are dilated.
+        rectify_last: has a ReLU after the last normalisation; segmentation-models-pytorch's
+            encoder has none.
         dropout_rate: probability to drop a pooled feature before the classifier; the paper has 0.5
             on ImageNet, Keras and timm have none.
         norm: 'batch' or 'group'.
@@ -145,6 +147,7 @@ class Xception(nn.Module):
     pad: bool | None = None
     pool_padding: int | str = "SAME"
     output_stride: int = 32
+    rectify_last: bool = True
     dropout_rate: float = 0.0
     norm: str = "batch"
     norm_epsilon: float = 1e-3
@@ -220,7 +223,8 @@ class Xception(nn.Module):
             x = getattr(self, name)(x, train)
             maps[stage] = x
         x = nn.relu(self.bn3(self.conv3(x), train))
-        maps["exit"] = nn.relu(self.bn4(self.conv4(x), train))
+        x = self.bn4(self.conv4(x), train)
+        maps["exit"] = nn.relu(x) if self.rectify_last else x
         return maps
 
     def __call__(self, x: Array, train: bool) -> Array:

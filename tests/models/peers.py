@@ -31,11 +31,10 @@ def relative_error(found, wanted):
     return np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-30)
 
 
-def shapes_of(model, x, train=False):
+def shapes_of(model, x, train=False, method=None):
     """Shapes and types of all variables, without computing anything."""
-    return jax.eval_shape(
-        lambda: model.init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, x, train)
-    )
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    return jax.eval_shape(lambda: model.init(keys, x, train, method=method))
 
 
 def parameters(model, size=64, bands=3):
@@ -55,10 +54,11 @@ def draw(name, shape, rng):
     return rng.normal(0, 0.2, shape).astype(np.float32)
 
 
-def randomised(model, x, seed=0):
+def randomised(model, x, seed=0, method=None):
     """Variables with every leaf drawn at random."""
     rng = np.random.default_rng(seed)
-    shapes = {k: v for k, v in shapes_of(model, x).items() if k in ("params", "batch_stats")}
+    shapes = shapes_of(model, x, method=method)
+    shapes = {k: v for k, v in shapes.items() if k in ("params", "batch_stats")}
     return jax.tree.map_with_path(
         lambda path, leaf: jnp.asarray(draw(path[-1].key, leaf.shape, rng)), shapes
     )

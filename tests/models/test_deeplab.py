@@ -248,7 +248,7 @@ def test_auxiliary_logits_only_in_training_and_on_request():
     with_aux = small("deeplabv3", aux_weight=0.4)
     (logits,) = sown(with_aux, True)["logits"]
     assert (logits.shape, logits.dtype) == ((2, 32, 32, 3), jnp.float32)
-    assert sown(with_aux, False) == sown(small("deeplabv3"), True) == {}
+    assert sown(with_aux, False) == sown(small("deeplabv3", aux_weight=0.0), True) == {}
 
 
 def test_dropout_of_the_pyramid():
@@ -282,10 +282,11 @@ def test_bfloat16_computes_low_and_returns_float32(name):
 
 @pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3plus"])
 def test_what_the_encoder_is_given(name):
-    fields = {"norm": "group", "norm_epsilon": 1e-3, "remat": True, "dtype": jnp.bfloat16}
-    model = small(name, **fields).bind({})
+    fields = {"norm": "group", "remat": True, "dtype": jnp.bfloat16}
+    model = small(name, **fields, norm_epsilon=0.1).bind({})
     encoder = model.backbone if name == "deeplabv3" else model.encoder
     assert {key: getattr(encoder, key) for key in fields} == fields
+    assert encoder.norm_epsilon == 1e-5  # its own, as its published weights need
     assert encoder.dilate_first == (name == "deeplabv3plus")
 
 

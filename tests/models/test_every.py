@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
-from peers import QUICK, shapes_of
+from peers import QUICK, images, quick_jit, randomised, shapes_of
 from tiny import TINY
 
 from rsjax import config as configs
@@ -81,6 +81,21 @@ def test_stages_have_the_size_that_their_strides_say(name, size):
     assert list(model.strides.values()) == sorted(model.strides.values())
     for stage, stride in model.strides.items():
         assert maps[stage].shape[1] in (size // stride, -(-size // stride)), stage
+
+
+@pytest.mark.parametrize("name", ["densenet121", "xception"])
+def test_the_last_map_is_rectified_unless_it_is_not_wanted(name):
+    x = images(1, 33, 40, 3)
+    plain = models.backbone(name, TINY[name], rectify_last=False)
+    variables = randomised(plain, x, method="features")
+    lowest = {}
+    for rectify in (False, True):
+        model = models.backbone(name, TINY[name], rectify_last=rectify)
+        call = quick_jit(functools.partial(model.apply, method="features", train=False))
+        last = list(model.strides)[-1]
+        lowest[rectify] = call(variables, x)[last]
+    assert lowest[False].min() < 0
+    np.testing.assert_allclose(np.maximum(lowest[False], 0), lowest[True], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", TINY)

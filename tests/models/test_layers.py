@@ -56,12 +56,19 @@ def sample(height, width, channels, features, size, dtype=jnp.float32):
 
 @pytest.fixture
 def always_matmul(monkeypatch):
-    monkeypatch.setattr(layers, "matmul_on_cpu", lambda x_shape, kernel_shape, strides: True)
+    monkeypatch.setattr(layers, "matmul_on_cpu", lambda grid, kernel_shape: True)
 
 
-@pytest.mark.usefixtures("always_matmul")
+@pytest.fixture
+def always_taps(monkeypatch):
+    monkeypatch.setattr(layers, "matmul_on_cpu", lambda grid, kernel_shape: False)
+    monkeypatch.setattr(layers, "taps_on_cpu", lambda kernel_shape, dilation: True)
+
+
+@pytest.mark.parametrize("form", ["always_matmul", "always_taps"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_matmul_is_the_convolution_in_value_and_gradient(shape):
+def test_matmul_is_the_convolution_in_value_and_gradient(shape, form, request):
+    request.getfixturevalue(form)
     *size, strides, padding, dilation = shape
     x, kernel = sample(*size)
     options = dict(strides=strides, padding=padding, dilation=dilation)
@@ -153,6 +160,21 @@ def test_a_cpu_multiplies_matrices_unless_the_patches_are_large(
     text = jax.jit(convolve).trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
     assert ("dot_general" in text) == matmul
     assert ("stablehlo.convolution" in text) != matmul
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "size", "padding", "dilation", "products"),
+    [(15, 2048, 3, 12, 12, 9), (10, 512, 7, 0, 1, 1), (20, 512, 7, 0, 1, 49), (150, 8, 7, 3, 1, 0)],
+)
+def test_a_cpu_adds_up_taps_that_are_distant_or_many(
+    side, channels, size, padding, dilation, products
+):
+    x = jax.ShapeDtypeStruct((2, side, side, channels), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((size, size, channels, 8), jnp.float32)
+    convolve = functools.partial(layers.conv2d, padding=padding, dilation=dilation)
+    text = jax.jit(convolve).trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
+    assert text.count("stablehlo.dot_general") == products
+    assert ("stablehlo.convolution" in text) == (products == 0)
 
 
 # channels, features, groups, kernel, strides, padding, dilation

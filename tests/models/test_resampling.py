@@ -26,6 +26,12 @@ def test_resize_is_torchs_bilinear_interpolation(size, corners):
     same(resampling.resize(X, *size, align_corners=corners), wanted)
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(1, 2), (2, 1), (1, 1)])
+def test_corners_of_one_row_or_column(rows, cols):
+    wanted = F.interpolate(T[:, :, :rows, :cols], (4, 5), mode="bilinear", align_corners=True)
+    same(resampling.resize(X[:, :rows, :cols], 4, 5, align_corners=True), wanted)
+
+
 @pytest.mark.parametrize("corners", [False, True])
 def test_resize_of_one_pixel_repeats_it(corners):
     found = resampling.resize(X[:, :1, :1], 4, 5, align_corners=corners)

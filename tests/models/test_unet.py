@@ -252,9 +252,14 @@ def test_remat(make, blocks):
 
 
 def test_what_the_encoder_is_given():
-    fields = {"norm": "group", "norm_epsilon": 1e-3, "remat": True, "dtype": jnp.bfloat16}
-    encoder = small(**fields).bind({}).encoder
+    fields = {"norm": "group", "remat": True, "dtype": jnp.bfloat16}
+    encoder = small(**fields, norm_epsilon=0.1).bind({}).encoder
     assert {key: getattr(encoder, key) for key in fields} == fields
+    assert encoder.norm_epsilon == 1e-5  # its own, as its published weights need
+    for name, epsilon in (("inception_v3", 1e-3), ("densenet121", 1e-5), ("xception", 1e-3)):
+        encoder = models.get("unet", num_classes=2, encoder_name=name).bind({}).encoder
+        assert encoder.norm_epsilon == epsilon
+        assert not getattr(encoder, "rectify_last", False)  # as smp's encoders
     assert small(encoder_fields={"norm": "group"}).bind({}).encoder.norm == "group"
     # What a decoder would like is left out where there is no such field; a user's is an error.
     models.backbone("resnet18", pad=True)
