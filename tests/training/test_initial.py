@@ -235,3 +235,17 @@ def test_fcn_is_trained_in_stages(data_dir, tmp_path):
         "params/upscore2/kernel",
     ]  # fmt: skip
     assert told["not_taken"] == ["params/upscore/kernel"]
+
+
+def test_a_classifier_s_last_relu_is_no_matter_of_its_weights(data_dir, tmp_path):
+    inside = {"stage_sizes": (1, 1), "width": 4, "growth_rate": 2, "stem": "small"}
+    save(tmp_path / "given", data_dir, name="densenet121", fields=inside)
+    fields = {"encoder_name": "densenet121", "encoder_fields": inside,
+              "decoder_channels": (4,) * 5}  # fmt: skip
+    told = given(
+        data_dir, tmp_path / "given", init_new=("^decoder", "^segmentation_head"),
+        **{"model.name": "unet", "model.fields": fields},
+    )[1]  # fmt: skip
+    assert set(told["not_taken"]) == {
+        "params/encoder/classifier/bias", "params/encoder/classifier/kernel",
+    }  # fmt: skip
