@@ -6,22 +6,25 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import toy
 
 import rsjax
-from rsjax import landcover
+from rsjax import bundle, landcover, models
 from rsjax.datasets.bigearthnet import BigEarthNet
 from rsjax.errors import BundleError, ConfigError, SensorError, WeightsError
 from rsjax.input.preprocess import preprocess
 from rsjax.input.source import ShardSource
-from rsjax.models.pretrained import sources
-from rsjax.models.pretrained.convert import convert, convert_keras
+from rsjax.models.pretrained import fit as fitting
+from rsjax.models.pretrained import read, sources
+from rsjax.models.pretrained.convert import convert, convert_keras, to_variables
+from rsjax.models.pretrained.torch_names import to_torch
 from rsjax.training import examine
 
 sys.path.append(str(pathlib.Path(__file__).parent / "models"))
-from peers import evaluate
+from peers import evaluate, images, quick_jit, randomised, relative_error
 
 TINY = {"stage_sizes": (1, 1), "width": 4}
 
@@ -219,6 +222,33 @@ def test_a_source_of_one_s_own(tmp_path):
         convert(file, tmp_path / "b", model="resnet18", source="imagnet")
 
 
+def test_the_order_of_the_classes_reaches_up_scorings_too(tmp_path):
+    names = landcover.load("corine_l1").names
+    order = [3, 0, 1, 4, 2]
+    about = {
+        "title": "Mine", "page": "https://example.org", "licence": "CC0",
+        "images": {"rgb": {"sensor": "rgb", "bands": ["red", "green", "blue"], "height": 32,
+                           "width": 32, "dtype": "uint8", "unit": "dn8", "gsd_m": 1}},
+        "bands": ["rgb/red", "rgb/green", "rgb/blue"], "grid_px": 32,
+        "statistics": {"mine": {"rgb": {b: [0, 1] for b in ("red", "green", "blue")}}},
+        "task": "segmentation", "nomenclature": "corine_l1", "classes": [names[i] for i in order],
+    }  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps(about))
+    fields = {"stage_sizes": (1,) * 5, "width": 2, "fc_width": 4}
+    model = models.get("fcn8s", num_classes=5, **fields)
+    x = images(1, 32, 32, 3)
+    variables = randomised(model, x)  # up-scorings that mix the classes, too
+    file = written(tmp_path / "m.safetensors", to_torch(variables))
+    source = str(tmp_path / "mine.json")
+    convert(file, tmp_path / "b", model="fcn8s", source=source, fields=fields)
+    found = rsjax.load(tmp_path / "b")
+    apply = quick_jit(lambda v: model.apply(v, x, False))
+    ours, theirs = np.asarray(apply(found.variables)), np.asarray(apply(variables))
+    assert found.classes().names == names
+    for index, position in enumerate(order):
+        assert relative_error(ours[..., position], theirs[..., index]) < 1e-5, names[position]
+
+
 def test_published_weights_are_evaluated_on_shards(tmp_path):
     root = toy.write(tmp_path / "data", sizes=(("train", 8), ("validation", 4), ("test", 16)))
     file = written(tmp_path / "m.safetensors", arrays(peer(19, 3)))
@@ -255,6 +285,81 @@ def test_a_folder_of_other_content_is_not_replaced(bigearthnet, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
     convert(file, tmp_path / "b", **options)
     convert(file, tmp_path / "b", **options)  # a bundle is replaced
+
+
+def test_a_decoder_s_encoder_gets_the_fields_that_its_weights_need(tmp_path):
+    fields = {"encoder_name": "xception", "decoder_channels": (2,) * 5}
+    inside = {"width": 1 / 64}
+    model = models.get("unet", num_classes=4, encoder_fields=inside, **fields)
+    shapes = fitting.shapes_of(model, 3)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    file = written(tmp_path / "m.safetensors", to_torch(zeros))
+    options = {"model": "unet", "source": "imagenet"}
+    fields["encoder_fields"] = inside
+    convert(file, tmp_path / "b", fields=fields, **options)
+    encoder = rsjax.load(tmp_path / "b").module.bind({}).encoder
+    assert (encoder.pool_padding, encoder.norm_epsilon) == (1, 1e-5)
+    fields["encoder_fields"] = {**inside, "norm_epsilon": 1e-4}  # what is chosen wins
+    found = to_variables(read.read(file), "unet", fields)[1]["encoder_fields"]
+    assert found == {**inside, "pool_padding": 1, "norm_epsilon": 1e-4}
+
+
+def test_fcn_starts_from_vgg(tmp_path):
+    fields = {"stage_sizes": (1, 2, 1, 1, 1), "width": 2, "fc_width": 3}
+    vgg = models.get("vgg16", num_classes=5, **fields)
+    shapes, rng = fitting.shapes_of(vgg, 3), np.random.default_rng(0)
+    given = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f4"), shapes)
+    file = written(tmp_path / "m.safetensors", to_torch(given))
+    options = {"model": "fcn32s", "source": "imagenet", "fields": fields}
+    report = convert(file, tmp_path / "b", ignore=["^classifier_6/"], **options)
+    assert report["ignored"] == ["params/classifier_6/bias", "params/classifier_6/kernel"]
+    assert report["without_classifier"]
+    found, theirs = rsjax.load(tmp_path / "b").variables["params"], given["params"]
+    pairs = {"conv1_1": "features_0", "conv2_1": "features_3", "conv2_2": "features_5",
+             "conv3_1": "features_8", "conv4_1": "features_11",
+             "conv5_1": "features_14"}  # fmt: skip
+    assert found.keys() == {*pairs, "fc6", "fc7"}
+    for ours, name in pairs.items():
+        np.testing.assert_array_equal(found[ours]["kernel"], theirs[name]["kernel"])
+        np.testing.assert_array_equal(found[ours]["bias"], theirs[name]["bias"])
+    # The convolutions see of one 7 x 7 map what the linear layers see.
+    image = rng.normal(size=(7, 7, 16)).astype("f4")
+    y = np.einsum("hwc,hwco->o", image, found["fc6"]["kernel"])
+    wanted = image.transpose(2, 0, 1).reshape(-1) @ theirs["classifier_0"]["kernel"]
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found["fc7"]["kernel"][0, 0], theirs["classifier_3"]["kernel"])
+    wanted = fitting.shapes_of(models.get("fcn8s", num_classes=4, **fields), 3)
+    taken = fitting.fit({"params": found}, wanted, "", new=("^score", "^upscore"))
+    assert len(taken.new) == 9
+    norms = models.get("vgg16_bn", num_classes=5, **fields)
+    given = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f4"), fitting.shapes_of(norms, 3))
+    written(file, to_torch(given))
+    with pytest.raises(WeightsError, match="with batch normalisation"):
+        convert(file, tmp_path / "b", **options)
+
+
+def test_fields_that_are_no_choice_are_refused(bigearthnet, tmp_path):
+    file = bigearthnet[1].parent / "model.safetensors"
+    options = {"model": "resnet18", "source": "bigearthnet_v2"}
+    for field, match in (("num_classes", "how many there are"), ("dtype", r"config\.model\.dtype")):
+        with pytest.raises(ConfigError, match=rf"--field={field}=.*{match}.*Leave it out"):
+            convert(file, tmp_path / "b", fields={**TINY, field: 19}, **options)
+    with pytest.raises(ConfigError, match="no other bands; name them with --bands"):
+        convert(file, tmp_path / "b", fields=TINY, rule="mean", **options)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bundle_that_no_model_can_be_made_of_is_no_success(bigearthnet, tmp_path, monkeypatch):
+    file = bigearthnet[1].parent / "model.safetensors"
+    save = bundle.save
+
+    def other_fields(model, folder):
+        model.about["model"]["fields"] = {**TINY, "colour": "red"}
+        save(model, folder)
+
+    monkeypatch.setattr(bundle, "save", other_fields)
+    with pytest.raises(ConfigError, match="unknown colour"):
+        convert(file, tmp_path / "b", model="resnet18", source="bigearthnet_v2", fields=TINY)
 
 
 def test_the_command(tmp_path):

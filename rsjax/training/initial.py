@@ -7,7 +7,7 @@ Weights of a backbone go into the encoder of a decoder, its classifier left out.
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -26,11 +26,15 @@ from rsjax.models.pretrained import stem
 
 log = logging.getLogger("rsjax")
 OPTIONS = ("init_new", "")
-# Fields that may differ: of training only, or by which the same weights see more finely.
+# Fields that may differ: of training only, by which the same weights see more finely, or that
+# names and shapes of arrays tell.
 FREE = (
+    *("num_classes", "dtype", "parent", "name"),
     *("dropout_rate", "drop_path_rate", "remat", "zero_init_residual", "aux", "aux_weight"),
-    *("output_stride", "dilate_first", "pad"),
+    *("output_stride", "dilate_first", "pad", "stride"),
 )
+# And of a backbone that goes into a decoder: of its classifier, or what follows its last weights.
+FREE_INSIDE = ("head", "fc_width", "rectify_last")
 ENCODERS = ("encoder", "backbone")  # names of the part of a decoder that is a backbone
 
 
@@ -55,9 +59,7 @@ def given(
     count, outputs = len(inputs.bands), len(classes)
     wanted = fitting.shapes_of(make(num_classes=outputs), count)
     arrays = fitting.flat(fitting.unflat(fitting.flat(source.variables)))
-    under = _encoder(source, config, wanted)
-    module = make(num_classes=outputs).bind({})
-    _check_fields(source, getattr(module, under.rstrip("/")) if under else module, config, under)
+    under = _under(source, make(num_classes=outputs), config)
     arrays = {_below(name, under): value for name, value in arrays.items()}
     left_out = _without_counterpart(arrays, wanted) if under else ()
     arrays = {name: value for name, value in arrays.items() if name not in left_out}
@@ -138,39 +140,77 @@ def _below(name: str, under: str) -> str:
     return f"{collection}/{under}{rest}"
 
 
-def _encoder(source: bundle.Model, config: ConfigDict, wanted: fitting.Tree) -> str:
-    """Where in the run's model the bundle's backbone lies: 'encoder/', or '' if it is the model."""
-    name = source.about["model"]["name"]
-    if name == config.model.name:
-        return ""
-    inside = [part for part in ENCODERS if part in wanted["params"]]
-    if config.model.fields.get("encoder_name", name) == name and inside:
-        return f"{inside[0]}/"
+def _under(source: bundle.Model, module: Any, config: ConfigDict) -> str:
+    """Where in the run's model the bundle's lies: 'encoder/', or '' if it is the model.
+
+    Refuses other networks, and fields that change what the same weights compute, as shapes do not
+    tell them.
+    """
+    theirs, name = source.module, source.about["model"]["name"]
+    if type(theirs) is type(module):
+        part, chosen, wrong = "", config.model.name, _differing(theirs, module)
+    else:
+        part, ours = _inside(module)
+        chosen = module.encoder_name if part else config.model.name
+        if type(ours) is type(theirs):
+            wrong = _unequal(theirs, ours, (*FREE, *FREE_INSIDE), "encoder_fields.")
+        else:
+            wrong = {"": (None, None)}
+    if not wrong:
+        return f"{part}/" if part else ""
+    if name != chosen:
+        remedy = f"Choose the same model, or a decoder with encoder_name='{name}'"
+        told = f"; they differ in {', '.join(wrong)}" if all(wrong) else ""
+        raise ConfigError(
+            f"init_from={config.init_from}: weights of {name}, and the run's model is "
+            f"{config.model.name} with {config.model.fields.to_dict()}{told}. {remedy}"
+        )
+    fields = config.model.fields.to_dict()
+    for key, (value, _) in wrong.items():
+        *outer, last = key.split(".")
+        inner = fields
+        for step in outer:
+            inner[step] = inner = dict(inner.get(step, {}))
+        inner[last] = value
     raise ConfigError(
-        f"init_from={config.init_from}: weights of {name}, and the run's model is "
-        f"{config.model.name} with {dict(config.model.fields)}. Choose the same model, or a "
-        f"decoder with encoder_name='{name}'"
+        f"init_from={config.init_from}: its weights are for a model with "
+        f"{', '.join(f'{key}={value!r}' for key, (value, _) in wrong.items())}, and the run's has "
+        f"{', '.join(f'{key}={value!r}' for key, (_, value) in wrong.items())}; set in the config "
+        f"file: c.model.fields = ConfigDict({fields})"
     )
 
 
-def _check_fields(source: bundle.Model, module: Any, config: ConfigDict, under: str) -> None:
-    """Refuses fields that change what the same weights compute, as shapes do not tell."""
+def _inside(module: Any) -> tuple[str, Any]:
+    """The backbone of a decoder: its name there and itself; ('', None) for another model."""
+    if hasattr(module, "encoder_name"):
+        bound = module.bind({})
+        for part in ENCODERS:
+            if found := getattr(bound, part, None):
+                return part, found
+    return "", None
 
-    def plain(value: Any) -> Any:
-        return json.loads(json.dumps(value, default=dict))
 
-    wrong = {
-        key: value
-        for key, value in source.about["model"]["fields"].items()
-        if key not in FREE and plain(getattr(module, key)) != plain(value)
+def _differing(theirs: Any, ours: Any) -> dict[str, tuple[Any, Any]]:
+    """Fields of two models of one class whose values differ, through the backbones inside."""
+    one, other = _inside(theirs)[1], _inside(ours)[1]
+    if one is None:
+        return _unequal(theirs, ours, FREE)
+    wrong = _unequal(theirs, ours, (*FREE, "encoder_name", "encoder_fields"))
+    inner = _unequal(one, other, FREE, "encoder_fields.") if type(one) is type(other) else None
+    if inner is None or (inner and theirs.encoder_name != ours.encoder_name):
+        return {**wrong, "encoder_name": (theirs.encoder_name, ours.encoder_name)}
+    return wrong | inner
+
+
+def _unequal(
+    theirs: Any, ours: Any, free: tuple[str, ...], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    pairs = {
+        field.name: (getattr(theirs, field.name), getattr(ours, field.name))
+        for field in dataclasses.fields(ours)
+        if field.name not in free
     }
-    if wrong:
-        where = "model.fields.encoder_fields" if under else "model.fields"
-        raise ConfigError(
-            f"init_from={config.init_from}: its weights are for a model with "
-            f"{', '.join(f'{key}={value!r}' for key, value in wrong.items())}, and the run's has "
-            f"{', '.join(f'{key}={getattr(module, key)!r}' for key in wrong)}; set {where}"
-        )
+    return {f"{prefix}{key}": pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _without_counterpart(arrays: dict[str, Any], wanted: fitting.Tree) -> tuple[str, ...]:

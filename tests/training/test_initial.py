@@ -25,16 +25,17 @@ def data_dir(tmp_path_factory):
     return path
 
 
-def save(folder, data_dir, *, bands=BANDS, classes=None, name="resnet18", outputs=7, seed=0):
+def save(folder, data_dir, *, bands=BANDS, classes=None, name="resnet18", outputs=7, seed=0,
+         fields=toy.TINY):  # fmt: skip
     """A bundle of random weights; without classes unless they are given."""
     made = manifests.load(next(data_dir.rglob("manifest.json")).parent)
     inputs = make_inputs(made.info.images, bands, made.statistics, (8, 8))
     outputs = len(classes) if classes else outputs
-    shapes = shapes_of(models.get(name, num_classes=outputs, **toy.TINY), len(bands))
+    shapes = shapes_of(models.get(name, num_classes=outputs, **fields), len(bands))
     rng = np.random.default_rng(seed)
     arrays = {k: rng.uniform(0.5, 1.5, s.shape).astype(np.float32) for k, s in flat(shapes).items()}
     about = {
-        "model": {"name": name, "dtype": "float32", "fields": toy.TINY}, "outputs": outputs,
+        "model": {"name": name, "dtype": "float32", "fields": fields}, "outputs": outputs,
         "task": {"name": "multilabel", "threshold": 0.5, "label_smoothing": 0.0},
         "trained_on": {"title": "Toy"}, "lacks": "" if classes else "classes of land cover",
     }  # fmt: skip
@@ -170,5 +171,81 @@ def test_a_backbone_s_weights_go_into_the_encoder_of_a_decoder(data_dir, tmp_pat
     )
     assert set(told["not_taken"]) == {"params/encoder/fc/bias", "params/encoder/fc/kernel"}
     fields |= {"encoder_fields": {**toy.TINY, "stem": "standard"}, "decoder_channels": (4, 4, 4)}
-    with pytest.raises(ConfigError, match=r"stem='small'.*set model\.fields\.encoder_fields"):
+    with pytest.raises(ConfigError, match=r"stem='small'.*'encoder_fields': \{.*'stem': 'small'"):
         given(data_dir, tmp_path / "given", **changes)
+
+
+def test_fields_that_either_side_leaves_at_its_default_are_compared(data_dir, tmp_path):
+    folder = tmp_path / "given"
+    save(folder, data_dir, classes=toy.CLASSES)
+    for changed in ({"norm_epsilon": 1e-3}, {"stride_in_1x1": True}):
+        field = next(iter(changed))
+        with pytest.raises(ConfigError, match=rf"with {field}=.*run's has {field}=.*ConfigDict"):
+            given(data_dir, folder, **{"model.fields": {**toy.TINY, **changed}})
+    given(data_dir, folder, **{"model.fields": {**toy.TINY, "norm_epsilon": 1e-5}})
+    # Of a backbone, as the decoder made it.
+    new = ("^decoder", "^segmentation_head")
+    fields = {"encoder_name": "resnet18", "encoder_fields": {**toy.TINY, "norm_epsilon": 1e-3},
+              "decoder_channels": (4, 4)}  # fmt: skip
+    changes = {"model.name": "unet", "model.fields": fields}
+    with pytest.raises(ConfigError, match=r"encoder_fields\.norm_epsilon=1e-05, .*=0\.001; set"):
+        given(data_dir, folder, init_new=new, **changes)
+    # Of a decoder's bundle, through its backbone.
+    save(folder, data_dir, classes=toy.CLASSES, name="unet",
+         fields={**fields, "encoder_fields": toy.TINY})  # fmt: skip
+    with pytest.raises(ConfigError, match=r"encoder_fields\.norm_epsilon=1e-05, .*=0\.001; set"):
+        given(data_dir, folder, **changes)
+    fields["encoder_fields"] = {**toy.TINY, "dropout_rate": 0.5, "remat": True}
+    assert given(data_dir, folder, **changes)[1]["not_taken"] == []
+    fields["encoder_name"] = "resnet50"
+    with pytest.raises(ConfigError, match=r"encoder_name='resnet18', .*encoder_name='resnet50'"):
+        given(data_dir, folder, **changes)
+
+
+def test_names_that_make_the_same_network_are_the_same(data_dir, tmp_path):
+    fields = {"encoder_fields": toy.TINY, "output_stride": 0}
+    save(tmp_path / "given", data_dir, classes=toy.CLASSES, name="fcn_resnet50", fields=fields)
+    for name in ("fcn", "fcn_resnet50"):
+        changes = {"model.name": name, "model.fields": fields}
+        assert given(data_dir, tmp_path / "given", **changes)[1]["not_taken"] == []
+    changes["model.name"] = "fcn_resnet101"  # of the same blocks here, but of another default
+    changes["model.fields"] = {**fields, "encoder_fields": {"width": 4, "stem": "small"}}
+    with pytest.raises(
+        ConfigError, match=r"of fcn_resnet50, .*fcn_resnet101.* differ in encoder_name\."
+    ):
+        given(data_dir, tmp_path / "given", **changes)
+    # The default of `encoder_name`, which no config names, is as good as its name.
+    save(tmp_path / "given", data_dir, name="resnet50")
+    changes = {"model.name": "fcn", "model.fields": fields}
+    told = given(data_dir, tmp_path / "given", init_new=("classifier",), **changes)[1]
+    assert set(told["not_taken"]) == {"params/backbone/fc/bias", "params/backbone/fc/kernel"}
+    changes["model.name"] = "fcn_resnet50"
+    given(data_dir, tmp_path / "given", init_new=("classifier",), **changes)
+
+
+def test_fcn_is_trained_in_stages(data_dir, tmp_path):
+    fields = {"stage_sizes": (1,) * 5, "width": 2, "fc_width": 2}
+    save(tmp_path / "given", data_dir, classes=toy.CLASSES, name="fcn32s", fields=fields)
+    told = given(
+        data_dir, tmp_path / "given", init_new=("^upscore", "^score_pool4"),
+        **{"model.name": "fcn16s", "model.fields": fields},
+    )[1]  # fmt: skip
+    assert told["new"] == [
+        "params/score_pool4/bias", "params/score_pool4/kernel", "params/upscore16/kernel",
+        "params/upscore2/kernel",
+    ]  # fmt: skip
+    assert told["not_taken"] == ["params/upscore/kernel"]
+
+
+def test_a_classifier_s_last_relu_is_no_matter_of_its_weights(data_dir, tmp_path):
+    inside = {"stage_sizes": (1, 1), "width": 4, "growth_rate": 2, "stem": "small"}
+    save(tmp_path / "given", data_dir, name="densenet121", fields=inside)
+    fields = {"encoder_name": "densenet121", "encoder_fields": inside,
+              "decoder_channels": (4,) * 5}  # fmt: skip
+    told = given(
+        data_dir, tmp_path / "given", init_new=("^decoder", "^segmentation_head"),
+        **{"model.name": "unet", "model.fields": fields},
+    )[1]  # fmt: skip
+    assert set(told["not_taken"]) == {
+        "params/encoder/classifier/bias", "params/encoder/classifier/kernel",
+    }  # fmt: skip

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax
@@ -21,6 +21,12 @@ from rsjax.input.preprocess import Inputs
 from rsjax.models.pretrained import fit as fitting
 from rsjax.models.pretrained import keras_names, read, renamed, sources, stem, torch_names
 from rsjax.models.pretrained.fit import Tree
+
+# Fields that are no choice here: why.
+GIVEN = {
+    "num_classes": "the weights, or the classes of the source, say how many there are",
+    "dtype": "weights are kept in float32; --config.model.dtype is what a run computes in",
+}
 
 
 def convert(
@@ -60,10 +66,14 @@ def convert(
     Raises:
         WeightsError: the file cannot be read or is not of this model.
         SensorError: bands that the rule does not provide for.
-        ConfigError: no such model, a field that it does not have, or a folder of other content.
+        ConfigError: no such model, a field that it does not have or that is no choice here, or a
+            folder of other content.
     """
     if model not in models.TABLE:
         models.get(model)  # says which there are
+    for name in fields or {}:
+        if name in GIVEN:
+            raise ConfigError(f"--field={name}=...: {GIVEN[name]}. Leave it out")
     folder = pathlib.Path(output)
     if folder.exists() and not (folder / bundle.ABOUT).is_file():
         raise ConfigError(f"{folder} is there and no bundle, so it is not replaced; name another")
@@ -73,8 +83,7 @@ def convert(
     inputs, used = told.inputs(statistics)
     classes = told.order()
     content = read.read(weights, prefix)
-    given, defaults = to_variables(content, model)
-    fields = {**defaults, **dict(fields or {})}
+    given, fields = to_variables(content, model, fields)
     count = len(inputs.bands)
 
     def make(outputs: int) -> Any:
@@ -87,7 +96,9 @@ def convert(
     fitted = fitting.fit(given, wanted, os.fspath(weights), ignore=ignore, options=("", "--ignore"))
     arrays = fitting.flat(fitted.variables)
     if classes:
-        arrays |= {name: arrays[name][..., classes[1]] for name in head}
+        for name, axes in head.items():
+            for axis in axes:
+                arrays[name] = arrays[name].take(classes[1], axis)
     lines: list[str] = []
     lacks = "" if classes else "classes of land cover"
     if bands and tuple(bands) != inputs.bands:
@@ -97,7 +108,7 @@ def convert(
             lacks = lacks or f"statistics of {', '.join(strange)}"
         inputs = _other_bands(inputs, bands)
     elif rule != "strict" or fill:
-        raise ConfigError("a rule for the stem, but no other bands; name them with --bands")
+        raise ConfigError("--stem or --fill, but no other bands; name them with --bands")
     report = {
         "file": pathlib.Path(weights).name,
         "sha256": hashlib.sha256(pathlib.Path(weights).read_bytes()).hexdigest(),
@@ -135,7 +146,9 @@ def convert(
     variables = fitting.unflat(arrays)
     made = bundle.Model(variables, inputs, classes[0] if classes else None, about)
     bundle.save(made, folder)
-    _compare(variables, bundle.load(folder).variables, folder)
+    found = bundle.load(folder)
+    _compare(variables, found.variables, folder)
+    _ = found.module  # whoever opens it can make the model of its fields
     return report
 
 
@@ -143,17 +156,30 @@ def _headline(options: Mapping[str, Any], outputs: int) -> str:
     return tasks.make(options["name"], {**options, "class_weights": "none"}, outputs).headline
 
 
-def to_variables(content: read.Weights, model: str) -> tuple[Tree, dict[str, Any]]:
+def to_variables(
+    content: read.Weights, model: str, fields: Mapping[str, Any] | None = None
+) -> tuple[Tree, dict[str, Any]]:
     """Variables in the names of a model of ours, and the fields that the weights need.
+
+    Args:
+        content: the file.
+        model: name in `rsjax.models`.
+        fields: fields that the user chose; they win.
 
     Raises:
         WeightsError: entries that no rule names.
+        ConfigError: no such field.
     """
-    module = models.TABLE[model]
+    module, chosen = models.TABLE[model], dict(fields or {})
     if content.framework == "keras":
-        return keras_names.from_keras(content.arrays, module)
+        variables, needed = keras_names.from_keras(content.arrays, module)
+        return variables, {**needed, **chosen}
     state = renamed.renamed(content.arrays, module)
-    return torch_names.from_torch(state), dict(renamed.FIELDS.get(model, {}))
+    needed = dict(renamed.FIELDS.get(model, {}))
+    encoder = getattr(models.get(model, num_classes=1, **chosen), "encoder_name", "")
+    if inside := renamed.FIELDS.get(encoder):
+        chosen["encoder_fields"] = {**inside, **chosen.get("encoder_fields", {})}
+    return torch_names.from_torch(state), {**needed, **chosen}
 
 
 def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, dict[str, Any]]:
@@ -185,7 +211,7 @@ def convert_keras(model: str, weights: str | os.PathLike[str]) -> tuple[Tree, di
 
 
 def _outputs(
-    given: Tree, head: Sequence[str], classes: int | None, where: Any
+    given: Tree, head: Collection[str], classes: int | None, where: Any
 ) -> tuple[int, tuple[str, ...]]:
     """The length of the logits; and the arrays of the classifier, if all of them are missing."""
     arrays = fitting.flat(given)

@@ -58,15 +58,22 @@ def stem_of(make: Callable[[], Any], bands: int) -> tuple[str, ...]:
     return differing(shapes_of(model, bands), shapes_of(model, bands + 1))
 
 
-def head_of(make: Callable[[int], Any], classes: int, bands: int) -> tuple[str, ...]:
-    """Names of the arrays whose shape follows the number of classes.
+def head_of(make: Callable[[int], Any], classes: int, bands: int) -> dict[str, tuple[int, ...]]:
+    """Names of the arrays whose shape follows the number of classes, and the axes that do.
+
+    Transposed convolutions from scores to scores have two such axes.
 
     Args:
         make: number of classes -> model.
         classes: number of classes.
         bands: number of bands.
     """
-    return differing(shapes_of(make(classes), bands), shapes_of(make(classes + 1), bands))
+    one, other = (flat(shapes_of(make(classes + more), bands)) for more in (0, 1))
+    axes = {
+        name: tuple(i for i, size in enumerate(leaf.shape) if size != other[name].shape[i])
+        for name, leaf in one.items()
+    }
+    return {name: found for name, found in axes.items() if found}
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:

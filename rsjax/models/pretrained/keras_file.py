@@ -17,6 +17,8 @@ import numpy as np
 
 from rsjax.errors import WeightsError
 
+# Bytes of arrays for each of the file, which Keras does not compress; who does gains less.
+FACTOR = 8
 NAMELESS = (
     "its layers have no names, as in files of the first versions of Keras 3; load the model there, "
     "and save it as .keras"
@@ -35,46 +37,99 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     except ImportError:
         raise WeightsError(f"{path}: reading it needs h5py: pip install 'rsjax[keras]'") from None
     try:
+        reader = _Reader(FACTOR * path.stat().st_size)
         if path.suffix != ".keras":
             with h5py.File(path) as file:
-                arrays = _layers(file, {})
+                arrays = reader.layers(file, {})
         else:
             with zipfile.ZipFile(path) as archive:
-                config = json.loads(archive.read("config.json"))
-                content = io.BytesIO(archive.read("model.weights.h5"))
+                names = _names(json.loads(reader.part(archive, "config.json")))
+                content = io.BytesIO(reader.part(archive, "model.weights.h5"))
             with h5py.File(content) as file:
-                arrays = _layers(file, _names(config))
+                arrays = reader.layers(file, names)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # h5py, zipfile and json raise anything on bytes of other content
         raise WeightsError(
-            f"{path}: damaged or not of Keras ({error}). Download it again"
+            f"{path}: damaged or not of Keras ({type(error).__name__}: {error}). Download it again"
         ) from None
     if not arrays:
         raise WeightsError(f"{path}: no weights of layers in it")
     return arrays
 
 
-def _layers(file: Any, names: dict[str, str]) -> dict[str, np.ndarray]:
-    arrays = {}
-    if "layers" in file:  # Keras 3: layers/conv2d_1/vars/0
-        for key, group in file["layers"].items():
-            if "layers" in group:
-                raise WeightsError(f"layer '{key}' is a model itself; save that one by itself")
-            variables = group.get("vars", {})
-            if not len(variables):
-                continue
-            name = variables.attrs.get("name") or names.get(key)
-            if name is None:
-                raise WeightsError(NAMELESS)
-            for index in range(len(variables)):
-                arrays[f"{name}/{index}"] = np.asarray(variables[str(index)])
+class _Reader:
+    """Reads what lies in one file, up to a number of bytes; HDF5 can refer to others."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.left = limit
+
+    def spend(self, size: int, name: str) -> None:
+        """Refuses what a sound file of this size cannot hold, before it is allocated."""
+        self.left -= size
+        if self.left < 0:
+            raise WeightsError(
+                f"{name} has {size} bytes, so that all is larger than {FACTOR} times the file, "
+                f"{self.limit} bytes. Save it anew with Keras, uncompressed"
+            )
+
+    def part(self, archive: zipfile.ZipFile, name: str) -> bytes:
+        """A part of a `.keras`; not counted with the arrays in it."""
+        size = archive.getinfo(name).file_size
+        self.spend(size, name)
+        self.left += size
+        return archive.read(name)
+
+    def array(self, group: Any, path: str) -> np.ndarray:
+        """The dataset of this path."""
+        dataset = _inside(group, path)
+        if dataset.external or dataset.is_virtual:
+            raise WeightsError(f"'{path}' lies in another file. Save it anew with Keras")
+        if dataset.shape is None or dataset.dtype.kind not in "fiub":
+            raise WeightsError(f"'{path}' holds no numbers. Save it anew with Keras")
+        self.spend(dataset.nbytes, f"'{path}'")
+        return np.asarray(dataset)
+
+    def layers(self, file: Any, names: dict[str, str]) -> dict[str, np.ndarray]:
+        """The arrays of all layers; `names` has those that a file does not name."""
+        arrays = {}
+        if "layers" in file:  # Keras 3: layers/conv2d_1/vars/0
+            found = _inside(file, "layers")
+            for key in found:
+                group = _inside(found, key)
+                if "layers" in group:
+                    raise WeightsError(f"layer '{key}' is a model itself; save that one by itself")
+                if "vars" not in group:
+                    continue
+                variables = _inside(group, "vars")
+                if not len(variables):
+                    continue
+                name = variables.attrs.get("name") or names.get(key)
+                if name is None:
+                    raise WeightsError(NAMELESS)
+                for index in range(len(variables)):
+                    arrays[f"{name}/{index}"] = self.array(variables, str(index))
+            return arrays
+        root = _inside(file, "model_weights") if "model_weights" in file else file
+        for layer in _attribute(root, "layer_names"):
+            group = _inside(root, layer)
+            for index, entry in enumerate(_attribute(group, "weight_names")):
+                arrays[f"{layer}/{index}"] = self.array(group, entry)
         return arrays
-    root = file.get("model_weights", file)
-    for layer in _attribute(root, "layer_names"):
-        for index, entry in enumerate(_attribute(root[layer], "weight_names")):
-            arrays[f"{layer}/{index}"] = np.asarray(root[layer][entry])
-    return arrays
+
+
+def _inside(group: Any, path: str) -> Any:
+    """What lies under a path, all of it in this file."""
+    import h5py
+
+    for part in path.split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise WeightsError(
+                f"'{path}' is a link to somewhere else, or missing. Save it anew with Keras"
+            )
+        group = group[part]
+    return group
 
 
 def _attribute(group: Any, name: str) -> list[str]:

@@ -18,6 +18,9 @@ from rsjax.models.pretrained.fit import Tree, unflat
 
 Layers = dict[str, list[np.ndarray]]
 EPSILON = 1.001e-5  # of the batch norms of ResNet and DenseNet
+# Today's name; in the code that the files were published with (keras-team/keras-applications),
+# ResNet's is 'probs', DenseNet's 'fc1000', and its first layers are 'conv1/conv' and 'conv1/bn'.
+CLASSIFIER = r"predictions|probs|fc1000"
 
 
 def from_keras(arrays: Mapping[str, np.ndarray], module: str) -> tuple[Tree, dict[str, Any]]:
@@ -188,15 +191,15 @@ FAMILIES: dict[str, tuple[Callable[[Layers], dict[str, str]], Mapping[str, Any]]
         _by_regex(
             (r"conv1_(conv|bn)", lambda m: f"{m[1]}1"),
             (r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)", _residual),
-            (r"predictions", lambda m: "fc"),
+            (CLASSIFIER, lambda m: "fc"),
         ),
         {"stride_in_1x1": True, "norm_epsilon": EPSILON},
     ),
     "vgg": (_vgg, {}),
     "densenet": (
         _by_regex(
-            (r"conv1_conv", lambda m: "features/conv0"),
-            (r"conv1_bn", lambda m: "features/norm0"),
+            (r"conv1[_/]conv", lambda m: "features/conv0"),
+            (r"conv1[_/]bn", lambda m: "features/norm0"),
             (
                 r"conv([2-5])_block(\d+)_(0_bn|1_conv|1_bn|2_conv)",
                 lambda m: f"features/denseblock{int(m[1]) - 1}/denselayer{m[2]}/{_DENSE[m[3]]}",
@@ -206,7 +209,7 @@ FAMILIES: dict[str, tuple[Callable[[Layers], dict[str, str]], Mapping[str, Any]]
                 lambda m: f"features/transition{int(m[1]) - 1}/{m[2].replace('bn', 'norm')}",
             ),
             (r"bn", lambda m: "features/norm5"),
-            (r"predictions", lambda m: "classifier"),
+            (CLASSIFIER, lambda m: "classifier"),
         ),
         {"norm_epsilon": EPSILON},
     ),

@@ -107,6 +107,8 @@ def _state_dict(content: Any, path: pathlib.Path) -> tuple[dict[str, np.ndarray]
             f"{path}: entries that are no arrays: {', '.join(others[:10])}; a state dict is "
             f"wanted, by itself or under {' or '.join(NESTED)}. Save model.state_dict()"
         )
+    if sum(value.nbytes for value in arrays.values()) > torch_file.FACTOR * path.stat().st_size:
+        raise WeightsError(f"{path}: {torch_file.SHARED}")
     return arrays, left_out
 
 

@@ -71,8 +71,8 @@ def adapt(
     given, wanted = list(given), list(wanted)
     if rule not in RULES or fill not in FILLS or (fill and rule != "by_name"):
         raise SensorError(
-            f"stem={rule!r} with fill={fill!r}: stem is one of {', '.join(RULES)}, and by_name "
-            "takes fill='mean' or 'zero'"
+            f"--stem={rule} with --fill={fill}: --stem is one of {', '.join(RULES)}, and by_name "
+            "takes --fill=mean or --fill=zero"
         )
     if len(set(wanted)) < len(wanted):
         raise SensorError(f"bands {', '.join(wanted)} repeat; name each once")
@@ -109,9 +109,10 @@ def adapt(
 def _refusal(band: str, given: list[str], wanted: list[str], strict: bool) -> str:
     what = f"no kernel for band {band}" if band else "fewer bands than the weights have"
     how = (
-        "stem=by_name keeps the kernels of the bands that are common; stem=mean or repeat makes "
-        "new ones of all"
+        "--stem=by_name keeps the kernels of the bands that are common; --stem=mean or "
+        "--stem=repeat makes new ones of all"
         if strict
-        else "fill=mean gives such bands the mean kernel, fill=zero lets them start without effect"
+        else "--fill=mean gives such bands the mean kernel, --fill=zero lets them start without "
+        "effect"
     )
     return f"{what}: the weights are for {', '.join(given)}; wanted are {', '.join(wanted)}. {how}"

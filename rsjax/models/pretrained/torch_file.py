@@ -14,7 +14,7 @@ import pathlib
 import pickle
 import sys
 import zipfile
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +25,16 @@ STORAGES = {
     "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1",
     "ByteStorage": "u1", "BoolStorage": "?",
 }  # fmt: skip
+MOST_AXES = 32  # numpy's limit before 2.0
+LARGEST_PICKLE = 2**24  # bytes; that of a thousand tensors has 2e5
+# Bytes of storages and tensors for each of the file. Without shared storages there are two; four
+# of bfloat16, which becomes float32.
+FACTOR = 8
 REMEDY = "Save it anew as torch.save(model.state_dict(), path), or as safetensors"
+SHARED = (
+    f"its tensors are more than {FACTOR} times as large as the file: too many share a storage. "
+    "Save copies, {name: tensor.clone() ...}"
+)
 
 
 def read(path: pathlib.Path) -> Any:
@@ -37,7 +46,7 @@ def read(path: pathlib.Path) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _Archive(archive).load()
+            return _Archive(archive, path.stat().st_size).load()
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except zipfile.BadZipFile as error:
@@ -85,8 +94,9 @@ class _Named:
 class _Archive:
     """One open file."""
 
-    def __init__(self, archive: zipfile.ZipFile):
+    def __init__(self, archive: zipfile.ZipFile, size: int):
         self.archive = archive
+        self.left = FACTOR * size
         names = archive.namelist()
         pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1:
@@ -106,8 +116,20 @@ class _Archive:
 
     def load(self) -> Any:
         outer = self
+        if self.archive.getinfo(f"{self.root}data.pkl").file_size > LARGEST_PICKLE:
+            raise WeightsError(f"its pickle is larger than {LARGEST_PICKLE} bytes. {REMEDY}")
 
-        class Unpickler(pickle.Unpickler):
+        def refuse(_: Any) -> None:
+            raise WeightsError(f"its pickle asks for a buffer. {REMEDY}")
+
+        # That of C allocates as many entries as the largest number of a memo says; this one has
+        # a dict. Byte arrays are allocated before they are read.
+        class Unpickler(pickle._Unpickler):
+            dispatch: ClassVar = {
+                **pickle._Unpickler.dispatch,
+                **dict.fromkeys((pickle.BYTEARRAY8[0], pickle.NEXT_BUFFER[0]), refuse),
+            }
+
             def find_class(self, module: str, name: str) -> Any:
                 return outer.find(module, name)
 
@@ -116,11 +138,17 @@ class _Archive:
 
         return Unpickler(io.BytesIO(self.bytes("data.pkl"))).load()
 
+    def spend(self, size: int) -> None:
+        """Refuses what a sound file of this size cannot hold, before it is allocated."""
+        self.left -= size
+        if self.left < 0:
+            raise WeightsError(SHARED)
+
     def find(self, module: str, name: str) -> Any:
         if module == "torch" and name in STORAGES:
             return _Named(name)
         known = {
-            ("torch._utils", "_rebuild_tensor_v2"): _Named(name, _tensor),
+            ("torch._utils", "_rebuild_tensor_v2"): _Named(name, self.tensor),
             ("torch._utils", "_rebuild_parameter"): _Named(name, lambda data, *_: data),
             ("collections", "OrderedDict"): collections.OrderedDict,
         }
@@ -133,9 +161,14 @@ class _Archive:
 
     def storage(self, reference: Any) -> np.ndarray:
         what, kind, key, _, count = reference
-        if what != "storage" or not isinstance(kind, _Named) or kind.name not in STORAGES:
-            raise WeightsError(f"its pickle refers to {what!r}. {REMEDY}")
+        sound = type(what) is str and type(key) is str and type(count) is int
+        if not sound or what != "storage":  # not shown: nested containers grow without limit
+            raise WeightsError(f"its pickle refers to what is no storage. {REMEDY}")
+        if not isinstance(kind, _Named) or kind.name not in STORAGES:
+            raise WeightsError(f"storage {key} is of no known kind. {REMEDY}")
         if key not in self.storages:
+            size = self.archive.getinfo(f"{self.root}data/{key}").file_size
+            self.spend(size * 2 if kind.name == "BFloat16Storage" else size)
             code = STORAGES[kind.name]
             flat = np.frombuffer(self.bytes(f"data/{key}"), self.order + code)
             if kind.name == "BFloat16Storage":
@@ -146,24 +179,25 @@ class _Archive:
             raise WeightsError(f"storage {key} has {len(flat)} of {count} numbers")
         return flat
 
-
-def _tensor(storage: Any, offset: int, size: Any, strides: Any, *_: Any) -> np.ndarray:
-    """`torch._utils._rebuild_tensor_v2`: a view of a storage, here copied."""
-    size, strides = tuple(size), tuple(strides)
-    numbers = (offset, *size, *strides)
-    sound = (
-        isinstance(storage, np.ndarray)
-        and len(size) == len(strides)
-        and all(type(n) is int and 0 <= n < sys.maxsize for n in numbers)
-    )
-    count = math.prod(size) if sound else 0
-    last = offset + sum((n - 1) * s for n, s in zip(size, strides, strict=True)) if sound else 0
-    if not sound or (count and last >= len(storage)) or count > len(storage):
-        raise WeightsError(f"a tensor of size {size} lies outside its storage: damaged")
-    if not count:
-        return np.zeros(size, storage.dtype)
-    step = storage.itemsize
-    view = np.lib.stride_tricks.as_strided(
-        storage[offset:], size, tuple(s * step for s in strides), writeable=False
-    )
-    return np.array(view)
+    def tensor(self, storage: Any, offset: Any, size: Any, strides: Any, *_: Any) -> np.ndarray:
+        """`torch._utils._rebuild_tensor_v2`: a view of a storage, here copied."""
+        sound = (
+            isinstance(storage, np.ndarray)
+            and type(size) is type(strides) is tuple
+            and len(size) == len(strides) <= MOST_AXES
+            and all(type(n) is int and 0 <= n < sys.maxsize for n in (offset, *size, *strides))
+        )
+        if not sound:
+            raise WeightsError("a tensor of no sound size, or outside its storage: damaged")
+        count = math.prod(size)
+        last = offset + sum((n - 1) * s for n, s in zip(size, strides, strict=True))
+        if (count and last >= len(storage)) or count > len(storage):
+            raise WeightsError(f"a tensor of size {size} lies outside its storage: damaged")
+        if not count:
+            return np.zeros(size, storage.dtype)
+        step = storage.itemsize
+        self.spend(count * step)
+        view = np.lib.stride_tricks.as_strided(
+            storage[offset:], size, tuple(s * step for s in strides), writeable=False
+        )
+        return np.array(view)

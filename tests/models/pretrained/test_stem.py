@@ -28,17 +28,17 @@ def test_the_same_bands_in_another_order_see_the_same():
 
 
 def test_other_bands_are_refused_unless_a_rule_is_asked_for():
-    with pytest.raises(SensorError, match=r"no kernel for band sentinel2_l2a/B02.*stem=by_name"):
+    with pytest.raises(SensorError, match=r"no kernel for band sentinel2_l2a/B02.*--stem=by_name"):
         adapt(KERNEL, RGB, S2, "strict")
     with pytest.raises(SensorError, match="fewer bands than the weights have"):
         adapt(KERNEL, RGB, RGB[:2], "strict")
-    with pytest.raises(SensorError, match=r"no kernel for band sentinel2_l2a/B08.*fill=mean"):
+    with pytest.raises(SensorError, match=r"no kernel for band sentinel2_l2a/B08.*--fill=mean"):
         adapt(KERNEL, RGB, S2, "by_name")
     with pytest.raises(SensorError, match="strict, by_name, mean, repeat"):
         adapt(KERNEL, RGB, S2, "average")
     with pytest.raises(SensorError, match="name each once"):
         adapt(KERNEL, RGB, (RGB[0], RGB[0]), "mean")
-    with pytest.raises(SensorError, match="by_name takes fill"):
+    with pytest.raises(SensorError, match="by_name takes --fill"):
         adapt(KERNEL, RGB, S2, "mean", "zero")
 
 

@@ -1,6 +1,9 @@
 import io
 import os
+import pathlib
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -158,6 +161,59 @@ def test_tensors_outside_their_storage_and_bombs_are_refused(tmp_path):
         read(zip_of(tmp_path / "other.pth", b"", name="readme"))
 
 
+def test_small_files_cannot_take_much_memory(tmp_path):
+    """The allocations that a file of a few hundred bytes asks for, in a process with a limit."""
+    wanted = {
+        "memo": b"Nr\xff\xff\xff\x1f.",  # LONG_BINPUT of entry 2 ** 29
+        "array": b"\x80\x05\x96" + (2**36).to_bytes(8, "little") + b".",  # BYTEARRAY8
+        # A tuple of twenty times itself, forty deep, where a storage is named.
+        "named": b"(N" + b"2" * 20 + b"t" + b"q\x01(" + b"h\x01" * 20 + b"t" * 1 + (
+            b"q\x01(" + b"h\x01" * 20 + b"t") * 40 + b"(h\x01ctorch\nFloatStorage\nNNNtQ.",
+    }  # fmt: skip
+    for name, content in wanted.items():
+        zip_of(tmp_path / f"{name}.pth", content)
+    code = """
+import pathlib, resource, sys
+import numpy as np
+from rsjax.errors import WeightsError
+from rsjax.models.pretrained.torch_file import read
+size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**29,) * 2)
+for path in sys.argv[1:]:
+    try:
+        print(read(pathlib.Path(path)))
+    except WeightsError as error:
+        print(error)
+"""
+    if not pathlib.Path("/proc/self/statm").is_file():
+        pytest.skip("the memory of a process is limited as on Linux")
+    paths = [str(tmp_path / f"{name}.pth") for name in wanted]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    memo, array, named = done.stdout.splitlines()
+    assert memo == "None"  # sound, but for its number
+    assert "asks for a buffer" in array
+    assert "no storage" in named
+    big = zip_of(tmp_path / "big.pth", b"N0" * 2**23 + b"N.")
+    with pytest.raises(WeightsError, match="pickle is larger than"):
+        read(big)
+
+
+def test_tensors_that_share_a_storage_are_limited(tmp_path):
+    torch = need_torch()
+    base = torch.arange(10_000.0)
+    path = tmp_path / "a.pth"
+    torch.save({"a": base, "b": base, "half": base[:500]}, path)
+    assert_equal(read(path).arrays, {"a": base.numpy(), "b": base.numpy(),
+                                     "half": base[:500].numpy()})  # fmt: skip
+    for state in ({f"{i}": base[i:] for i in range(100)}, {f"{i}": base for i in range(100)}):
+        torch.save(state, path)
+        with pytest.raises(WeightsError, match=r"a\.pth: its tensors are more than 8 times as"):
+            read(path)
+
+
 def test_damaged_torch_files_are_refused_or_give_the_same_numbers(tmp_path):
     torch = need_torch()
     path = tmp_path / "a.pth"
@@ -296,3 +352,66 @@ def test_what_keras_itself_writes(tmp_path):
     (tmp_path / "b.weights.h5").write_bytes(parts["model.weights.h5"])
     with pytest.raises(WeightsError, match=r"no names.*\.keras"):
         read(tmp_path / "b.weights.h5")
+
+
+def test_keras_files_refer_to_nothing_else_and_cannot_take_much_memory(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    np.full(4, 7, np.float32).tofile(tmp_path / "secret.bin")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.full(4, 7, np.float32)
+
+    def external(group):
+        where = [(str(tmp_path / "secret.bin"), 0, 16)]
+        group.create_dataset("0", (4,), "f4", external=where)
+
+    def virtual(group):
+        layout = h5py.VirtualLayout((4,), "f4")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (4,))
+        group.create_virtual_dataset("0", layout)
+
+    def linked(group):
+        group["0"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+
+    def soft(group):
+        group.file["secret"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+        group["0"] = h5py.SoftLink("/secret")
+
+    def unwritten(group):  # 4 TB of fill values
+        group.create_dataset("0", (2**40,), "f4")
+
+    def deflated(group):
+        group.create_dataset("0", data=np.zeros(10**6, "f4"), compression="gzip")
+
+    def text(group):
+        group["0"] = ["a", "b"]
+
+    makers = {
+        external: "lies in another file", virtual: "lies in another file", linked: "is a link",
+        soft: "is a link", unwritten: "4398046511104 bytes", deflated: "4000000 bytes",
+        text: "holds no numbers",
+    }  # fmt: skip
+    for maker, match in makers.items():
+        path = tmp_path / f"{maker.__name__}.weights.h5"
+        with h5py.File(path, "w") as file:
+            group = file.create_group("layers/dense/vars")
+            group.attrs["name"] = "dense"
+            maker(group)
+        with pytest.raises(WeightsError, match=rf"{path.name}: .*{match}"):
+            read(path)
+    for layer, match in (("entry", "is a link"), ("none", "or missing")):
+        with h5py.File(tmp_path / "old.h5", "w") as file:
+            file.attrs["layer_names"] = [layer.encode()]
+            file["entry"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/")
+        with pytest.raises(WeightsError, match=match):
+            read(tmp_path / "old.h5")
+    path = tmp_path / "a.keras"
+    for config, weights, match in (
+        (b'{"config": {"layers": []}}', b"\0" * 10**6, "h5 has 1000000 bytes"),
+        (b"[]", b"", "TypeError"), (b'{"config": 1}', b"", "damaged"),
+        (b"[" * 10**5, b"", "damaged|bytes"),
+    ):  # fmt: skip
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", weights)
+        with pytest.raises(WeightsError, match=rf"a\.keras: .*({match})"):
+            read(path)

@@ -1,3 +1,4 @@
+import re
 import warnings
 
 import jax
@@ -126,6 +127,10 @@ def test_resnet_of_keras_applications(tmp_path):
     assert relative_error(evaluate(ours, variables, x), wanted) < 1e-4
     _, again = as_model(tmp_path / "a.h5", "resnet", model, x)
     jax.tree.map(np.testing.assert_array_equal, again, variables)
+    for older in ("probs", "fc1000"):
+        old = {k.replace("predictions", older): v for k, v in weights_of(peer).items()}
+        again = keras_names.from_keras(old, "resnet")[0]
+        jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
 def test_vgg_of_keras_applications():
@@ -172,6 +177,13 @@ def test_densenet_of_keras_applications():
     variables, fields = keras_names.from_keras(weights_of(peer), "densenet")
     model = models.get("densenet121", num_classes=5, stage_sizes=(1, 2, 1, 1), **fields)
     fit(variables, fit_shapes_of(model, 3), "densenet")
+    # The names of the first releases.
+    older = {"conv1_": "conv1/", "predictions": "fc1000"}
+    old = {re.sub("^(conv1_|predictions)", lambda m: older[m[1]], k): v
+           for k, v in weights_of(peer).items()}  # fmt: skip
+    assert {"conv1/conv/0", "conv1/bn/3", "fc1000/1"} <= set(old)
+    again = keras_names.from_keras(old, "densenet")[0]
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
     assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
 
 
