@@ -145,10 +145,9 @@ def convert(
     }
     variables = fitting.unflat(arrays)
     made = bundle.Model(variables, inputs, classes[0] if classes else None, about)
+    _ = made.module  # whoever opens the bundle can make the model of its fields
     bundle.save(made, folder)
-    found = bundle.load(folder)
-    _compare(variables, found.variables, folder)
-    _ = found.module  # whoever opens it can make the model of its fields
+    _compare(variables, bundle.load(folder).variables, folder)
     return report
 
 
