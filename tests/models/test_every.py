@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
-from peers import QUICK, images, quick_jit, randomised, shapes_of
+from peers import QUICK, images, quick_jit, randomised, relative_error, shapes_of
 from tiny import TINY
 
 from rsjax import config as configs
@@ -18,6 +18,7 @@ from rsjax.input.preprocess import Inputs
 from rsjax.training import optimizer, step
 
 CLASSES = 4
+CHANNELS = {"decoder_channels": (8, 4)}
 TRAIN = {**QUICK, "xla_backend_optimization_level": 1}  # as quick to compile, and quicker steps
 S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 32, 32, "uint16", "reflectance_1e4", 10.0, 0)
 BANDS = tuple(f"{S2.sensor}/{band}" for band in S2.bands)
@@ -81,6 +82,34 @@ def test_stages_have_the_size_that_their_strides_say(name, size):
     assert list(model.strides.values()) == sorted(model.strides.values())
     for stage, stride in model.strides.items():
         assert maps[stage].shape[1] in (size // stride, -(-size // stride)), stage
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "stride"),
+    [
+        ("unet2015", {"width": 4, "depth": 2}, 4),
+        ("unet", {"encoder_fields": {"width": 4, "stage_sizes": (1,)}, **CHANNELS}, 4),
+        ("segnet", {"encoder_fields": {"width": 4, "stage_sizes": (1, 1)}}, 4),
+        ("fc_densenet56", {"stage_sizes": (1, 1, 1), "width": 8, "growth_rate": 4}, 2),
+        ("fcn", {"encoder_fields": {"width": 8, "stage_sizes": (1, 1)}, "output_stride": 8}, 8),
+    ],
+)
+def test_a_map_moves_with_the_image_by_its_stride_and_no_less(name, fields, stride):
+    fields = {"encoder_name": "resnet18", **fields} if name in ("unet", "fcn") else fields
+    model = models.get(name, num_classes=CLASSES, **fields)
+    x = images(1, 128 + stride, 32, 2)
+    variables = randomised(model, x[:, :128])
+    call = quick_jit(lambda x: model.apply(variables, x, False))
+    whole, border = call(x[:, :128]), 32  # as far as the edge of the image is seen
+
+    def moved(step):
+        return call(x[:, step : 128 + step])[:, border : 128 - step - border]
+
+    def still(step):
+        return whole[:, border + step : 128 - border]
+
+    assert relative_error(moved(stride), still(stride)) < 1e-5
+    assert relative_error(moved(stride - 1), still(stride - 1)) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["densenet121", "xception"])
