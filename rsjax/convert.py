@@ -5,15 +5,21 @@ with `--config.init_from=DIR`. See docs/weights.md.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from rsjax import doors
 
+SHARED: dict[str, Any] = {
+    "allow_override": True
+}  # names of other doors' flags; a process may import them all
 WEIGHTS = flags.DEFINE_string("weights", None, "File of weights, of torch or Keras.")
-SOURCE = flags.DEFINE_string("source", None, "Name in rsjax.models.pretrained.sources; or JSON.")
+SOURCE = flags.DEFINE_string(
+    "source", None, "Name in rsjax.models.pretrained.sources; or JSON.", **SHARED
+)
 MODEL = flags.DEFINE_string("model", None, "Name in rsjax.models.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of the bundle.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the bundle.", **SHARED)
 TASK = flags.DEFINE_string("task", "", "Name in rsjax.tasks; default: that of the source.")
 FIELD = flags.DEFINE_multi_string("field", [], "name=value: a field of the model.")
 STATISTICS = flags.DEFINE_string("statistics", "", "Which of the source's; default: its first.")

@@ -351,15 +351,16 @@ def test_fields_that_are_no_choice_are_refused(bigearthnet, tmp_path):
 
 def test_a_bundle_that_no_model_can_be_made_of_is_no_success(bigearthnet, tmp_path, monkeypatch):
     file = bigearthnet[1].parent / "model.safetensors"
-    save = bundle.save
+    make = bundle.Model
 
-    def other_fields(model, folder):
-        model.about["model"]["fields"] = {**TINY, "colour": "red"}
-        save(model, folder)
+    def other_fields(variables, inputs, classes, about):
+        about["model"]["fields"] = {**TINY, "colour": "red"}
+        return make(variables, inputs, classes, about)
 
-    monkeypatch.setattr(bundle, "save", other_fields)
+    monkeypatch.setattr(bundle, "Model", other_fields)
     with pytest.raises(ConfigError, match="unknown colour"):
         convert(file, tmp_path / "b", model="resnet18", source="bigearthnet_v2", fields=TINY)
+    assert not (tmp_path / "b").exists()
 
 
 def test_the_command(tmp_path):

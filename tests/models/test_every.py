@@ -19,7 +19,8 @@ from rsjax.training import optimizer, step
 
 CLASSES = 4
 CHANNELS = {"decoder_channels": (8, 4)}
-TRAIN = {**QUICK, "xla_backend_optimization_level": 1}  # as quick to compile, and quicker steps
+# Of layers that others here have, too: their steps would tell nothing more.
+ALIKE = ("resnet50", "vgg11_bn", "xception65")
 S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 32, 32, "uint16", "reflectance_1e4", 10.0, 0)
 BANDS = tuple(f"{S2.sensor}/{band}" for band in S2.bands)
 INPUTS = Inputs({"s2": S2}, BANDS, (1500.0,) * 3, (900.0,) * 3, (32, 32))
@@ -127,11 +128,12 @@ def test_the_last_map_is_rectified_unless_it_is_not_wanted(name):
     np.testing.assert_allclose(np.maximum(lowest[False], 0), lowest[True], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.once
+@pytest.mark.parametrize("name", [name for name in TINY if name not in ALIKE])
 def test_a_step_compiles_once_and_a_hundred_in_bfloat16_stay_finite(name):
     config = configs.base().unlock()
-    config.optimizer.learning_rate = 3e-3
-    config.augment.d4 = True
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.03
     model = tiny(name, dtype=jnp.bfloat16)
     kind = "segmentation" if is_decoder(name) else "classification"
     task = tasks.make(kind, config.task.to_dict(), CLASSES)
@@ -146,7 +148,9 @@ def test_a_step_compiles_once_and_a_hundred_in_bfloat16_stay_finite(name):
         "index": np.arange(4, dtype=np.int32),
         "valid": np.array([True, True, True, False]),
     }
-    jitted = functools.partial(jax.jit, compiler_options=TRAIN)
+    # FCN's 232 x 232 pixels are worth a better compilation; it takes as long.
+    level = {"xla_backend_optimization_level": 1} if name == "fcn8s" else {}
+    jitted = functools.partial(jax.jit, compiler_options=QUICK | level)
     shapes = jax.eval_shape(lambda: step.init_state(config, model, INPUTS, None))
     tx = optimizer.make_optimizer(config, shapes["params"], schedule)
     state = jitted(lambda: step.init_state(config, model, INPUTS, tx))()

@@ -6,17 +6,17 @@ DECODER = {"encoder_name": "resnet18", "encoder_fields": RESNET, "decoder_channe
 
 # model name: fields; one line for each file of `rsjax.models`, more where a file has more.
 TINY = {
-    "xception65": {"width": 0.01, "middle_blocks": 1},
+    "xception65": {"width": 0.01, "middle_blocks": 0},
     "densenet121": {"stage_sizes": (1, 1, 1, 1), "width": 8, "growth_rate": 4},
     "inception_v3": {
-        "mixed": ("Mixed_5b", "Mixed_6a", "Mixed_6b", "Mixed_7a", "Mixed_7b"),
+        "mixed": ("Mixed_5b", "Mixed_6a", "Mixed_7a"),
         **{"width": 0.05, "pad": True},
     },
     "resnet18": RESNET,
     "resnet50": RESNET,
     "vgg11": VGG | {"fc_width": 8},
     "vgg11_bn": VGG | {"head": "pool"},
-    "xception": {"width": 0.01, "middle_blocks": 1},
+    "xception": {"width": 0.01, "middle_blocks": 0},
     "deeplabv3": DECODER | {"aux_weight": 0.5},
     "deeplabv3plus": DECODER | {"skip_channels": 4},
     "fc_densenet56": {"stage_sizes": (1, 1, 1, 1, 1), "width": 8, "growth_rate": 4},
