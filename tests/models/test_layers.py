@@ -5,18 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from peers import quick_jit
 
 from rsjax.models import layers
 from rsjax.models.layers import BatchNorm, Conv, DropPath
-
-# Compiles in half the time; the slower code costs less than that here.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 # height, width, channels, features, kernel, strides, padding, dilation
 SHAPES = [
