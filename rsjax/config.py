@@ -40,6 +40,8 @@ def base() -> ConfigDict:
     d.resample = "bilinear"  # bilinear | nearest, for bands on another grid
     d.fit_px = 0  # > 0: crop or reflect images of varying size to this side
     d.statistics = "computed"  # computed (on the train split) | published
+    d.sampling = "uniform"  # uniform | inverse_frequency (of the classes), of the train split
+    d.sampling_cap = 10.0  # largest expected number of times a sample is drawn in an epoch
     d.threads = 2  # reading threads of each process
     d.buffer = 4  # batches read ahead
     d.stall_s = 600.0  # seconds without a batch after which the run ends and says what it reads
@@ -47,8 +49,16 @@ def base() -> ConfigDict:
     c.task = t = ConfigDict()
     t.name = "multilabel"  # name in rsjax.tasks
     t.label_smoothing = 0.0  # share of the target spread over all classes
-    t.class_weights = "none"  # none | inverse (of the class counts of the train split)
+    t.nomenclature = ""  # classes of segmentation, e.g. corine_l2; empty: those of the shards
+    t.losses = ()  # ((name, weight), ...), summed; empty: (binary) cross-entropy
+    t.loss_options = ConfigDict()  # by name of the loss, e.g. {'focal': {'gamma': 2.0}}
+    t.class_weights = "none"  # none | inverse | effective_number | median_frequency (train split)
+    t.effective_beta = 0.9999  # of the effective number
     t.threshold = 0.5  # probability from which a label is predicted (multilabel)
+    t.thresholds = "fixed"  # fixed | tuned: of each class on the validation split, at the end
+    t.temperature = "none"  # none | fitted: of the softmax on the validation split, at the end
+    t.boundary_tolerance = 0.0075  # distance up to which boundaries agree (segmentation) ...
+    t.boundary_unit = "diagonal"  # ... as a share of the image's diagonal | px | m
 
     c.model = m = ConfigDict()
     m.name = "resnet50"  # name in rsjax.models
@@ -116,9 +126,15 @@ def base() -> ConfigDict:
     c.compilation_cache_dir = "~/.cache/rsjax/xla"  # empty: none
     c.deterministic = True  # reproducible kernels on GPU (slower); the CPU always is
 
-    c.eval = ConfigDict()  # mode=eval
-    c.eval.checkpoint = ""  # bundle or workdir; empty: that of --workdir
-    c.eval.split = "test"  # split to evaluate
+    c.eval = e = ConfigDict()
+    e.checkpoint = ""  # mode=eval: bundle or workdir; empty: that of --workdir
+    e.split = "test"  # mode=eval: split to evaluate
+    e.ensemble = ()  # mode=eval: further bundles; probabilities are averaged
+    e.tta = "none"  # none | d4: average over the symmetries of the square; at the end and mode=eval
+    e.group_by = ()  # text entries of the shards, e.g. 'country': figures of each value
+    e.bootstrap = 1000  # resampled sets for the intervals of the report; 0: no intervals
+    e.blocks = ""  # text entry whose values are resampled as a whole; empty: single samples
+    e.level = 0.95  # coverage of the intervals
     return c.lock()
 
 
@@ -127,7 +143,12 @@ CHOICES = {
     "mode": ("train", "eval"),
     "data.resample": ("bilinear", "nearest"),
     "data.statistics": ("computed", "published"),
-    "task.class_weights": ("none", "inverse"),
+    "data.sampling": ("uniform", "inverse_frequency"),
+    "task.class_weights": ("none", "inverse", "effective_number", "median_frequency"),
+    "task.thresholds": ("fixed", "tuned"),
+    "task.temperature": ("none", "fitted"),
+    "task.boundary_unit": ("diagonal", "px", "m"),
+    "eval.tta": ("none", "d4"),
     "model.dtype": ("float32", "bfloat16"),
     "optimizer.name": ("adamw", "sgd", "lamb"),
     "schedule.name": ("cosine", "linear", "constant"),
@@ -144,6 +165,11 @@ RANGES = {
     "data.stall_s": (1.0, 1e6),
     "task.label_smoothing": (0.0, 0.99),
     "task.threshold": (0.0, 1.0),
+    "task.effective_beta": (0.0, 0.99999999),
+    "task.boundary_tolerance": (0.0, 1e6),
+    "data.sampling_cap": (1.0, 1e6),
+    "eval.bootstrap": (0, 10**6),
+    "eval.level": (0.5, 0.9999),
     "batch_size": (1, 10**7),
     "eval_batch_size": (1, 10**7),
     "total_steps": (0, 10**9),

@@ -31,6 +31,7 @@ def rows(tmp_path_factory):
     return {p.stem.split(".")[1]: json.loads(p.read_text()) for p in (out / "rows").iterdir()}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", QUICK)
 def test_nothing_is_lost_or_wrong_and_every_message_is_clear(rows, case):
     row = rows[case]

@@ -151,6 +151,7 @@ def test_dilated_equals_torch():
     equals_torch(model, peer, images(4, 11, 9, 2))
 
 
+@pytest.mark.once
 def test_equals_keras():
     import keras
     from keras.src.applications.densenet import DenseNet as Peer  # the blocks are free there

@@ -117,6 +117,7 @@ def keras_inception(shape, classes, width):
     return keras.Model(inputs, kl.Dense(classes, name="fc")(x))
 
 
+@pytest.mark.once
 def test_equals_keras():
     shape = (75, 99, 2)
     x = images(4, *shape)

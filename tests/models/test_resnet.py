@@ -110,6 +110,7 @@ def keras_resnet(shape, sizes, bottleneck, width, stem, classes):
     return keras.Model(inputs, kl.Dense(classes, name="fc")(x))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("sizes", "block", "size", "stem"),
     [

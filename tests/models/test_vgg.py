@@ -65,6 +65,7 @@ def keras_vgg(shape, sizes, width, fc_width, classes):
     return keras.Model(inputs, kl.Dense(classes, name="classifier_6")(x))
 
 
+@pytest.mark.once
 def test_equals_keras():
     def leaves(layer):
         def values(tree):

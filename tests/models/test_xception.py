@@ -123,6 +123,7 @@ def leaves(layer):
     return values
 
 
+@pytest.mark.once
 def test_equals_keras():
     shape = (48, 39, 2)
     x = images(4, *shape)

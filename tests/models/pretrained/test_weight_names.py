@@ -100,6 +100,7 @@ def as_model(path, module, model, x):
     return model, variables
 
 
+@pytest.mark.once
 def test_resnet_of_keras_applications(tmp_path):
     quiet_keras()
     from keras.src.applications import resnet
@@ -133,6 +134,7 @@ def test_resnet_of_keras_applications(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
+@pytest.mark.once
 def test_vgg_of_keras_applications():
     """Layers of VGG-11's plan, named as keras.applications names them."""
     keras = quiet_keras()
@@ -161,6 +163,7 @@ def test_vgg_of_keras_applications():
     assert relative_error(evaluate(model, variables, x), wanted) < 1e-4
 
 
+@pytest.mark.once
 def test_densenet_of_keras_applications():
     quiet_keras()
     from keras.src.applications import densenet
