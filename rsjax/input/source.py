@@ -202,7 +202,7 @@ class ShardSource:
             ShardError: names the shard and the record that is damaged.
         """
         for index in indices.tolist():
-            entries = self._entries(index)
+            entries = self.entries(index)
             try:
                 for name, (dtype, shape) in self.available.items():
                     if name == "label" and not shape:
@@ -222,9 +222,10 @@ class ShardSource:
 
     def texts(self, indices: Sequence[int] | np.ndarray, name: str) -> list[str]:
         """One text entry of the given records, e.g. 'country'."""
-        return [records.text(self._entries(int(index)), name) for index in indices]
+        return [records.text(self.entries(int(index)), name) for index in indices]
 
-    def _entries(self, index: int) -> records.Entries:
+    def entries(self, index: int) -> records.Entries:
+        """Every entry of one record, as `records.parse` has them, whatever `columns` says."""
         return records.parse(*self._record(index))
 
     def _record(self, index: int) -> tuple[bytes, records.Spans]:

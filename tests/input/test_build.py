@@ -310,7 +310,7 @@ def test_real_bigearthnet_patches_equal_what_rasterio_reads(samples, tmp_path):
             path = folder / "Reference_Maps" / product / key / f"{key}_reference_map.tif"
             with rasterio.open(path, driver="GTiff") as file:
                 np.testing.assert_array_equal(corine.decode(batch["mask"][row]), file.read(1))
-            entries = source._entries(row)
+            entries = source.entries(row)
             from rsjax.input.records import tensor
 
             np.testing.assert_array_equal(tensor(entries, "transform", "float64", (6,)), transform)
