@@ -123,7 +123,8 @@ def histograms(
         axes.set_title(title, fontsize=8, parse_math=False)
         if pixels.size:
             axes.hist(pixels, bins=_bins(pixels).tolist(), color=ACCENT, alpha=0.75,
-                      histtype="stepfilled", weights=np.full(len(pixels), 100 / len(pixels)))  # fmt: skip
+                      histtype="stepfilled",
+                      weights=np.full(len(pixels), 100 / len(pixels)))  # fmt: skip
         else:
             axes.text(0.5, 0.5, "no valid pixel", ha="center", transform=axes.transAxes)
         known = statistics.get(spec.sensor, {}).get(band)
