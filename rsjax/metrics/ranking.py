@@ -12,6 +12,8 @@ from scipy import sparse
 
 from rsjax.metrics import base
 
+LARGEST = 2**22  # entries of one block of (steps, sets), 32 MiB
+
 
 @flax.struct.dataclass
 class AveragePrecision(base.Scored):
@@ -191,27 +193,30 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarra
 
     Source: Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval, ch. 8.
     """
-    sets, (count, columns) = len(weights), scores.shape
+    (count, columns), weights = scores.shape, np.asarray(weights, float)
     order = np.argsort(scores, axis=None)[::-1]
     ranked, actual = scores.ravel()[order], labels.ravel()[order]
     if not actual.any():
-        return np.full(sets, np.nan)
-    # The run of equal scores of each entry, and of these the first at or after it with a
-    # positive: recall steps only there. Entries after the last positive change nothing.
+        return np.full(len(weights), np.nan)
+    # The run of equal scores of each entry, then the first run at or after it with a positive:
+    # recall steps only there. Entries after the last positive change nothing.
     run = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])
     steps = np.unique(run[actual])
     step = np.searchsorted(steps, run)
     ranks = step < len(steps)
-    shape = (len(steps), count)
 
-    def added(where: np.ndarray) -> np.ndarray:
-        """The weight (steps, R) that the chosen entries add by each step: sums of integers."""
-        cells = (step[where], order[where] // columns)
-        chosen = sparse.csr_array((np.ones(len(cells[0])), cells), shape=shape)
-        return np.cumsum(chosen @ weights.T.astype(float), axis=0)
+    def entries(chosen: np.ndarray) -> sparse.csr_array:
+        """How many of the chosen entries of each row come in at each step, (steps, N)."""
+        cells = (step[chosen], order[chosen] // columns)
+        return sparse.csr_array((np.ones(len(cells[0])), cells), shape=(len(steps), count))
 
-    predicted, hits = added(ranks), added(ranks & actual)
-    rises = np.diff(hits, axis=0, prepend=0.0)
-    # Contiguous rows, so that one set and many are added in the same order.
-    areas = np.ascontiguousarray((rises * base.ratio(hits, predicted)).T).sum(axis=-1)
-    return base.ratio(areas, hits[-1], hits[-1] > 0)
+    predicted, right = entries(ranks), entries(ranks & actual)
+    parts = []
+    for part in np.array_split(weights, -(-len(weights) * len(steps) // LARGEST) or 1):
+        rises = right @ part.T
+        hits = np.cumsum(rises, axis=0)
+        precision = base.ratio(hits, np.cumsum(predicted @ part.T, axis=0))
+        # Contiguous rows, so that one set and many are added in the same order.
+        area = np.ascontiguousarray((rises * precision).T).sum(axis=-1)
+        parts.append(base.ratio(area, hits[-1], hits[-1] > 0))
+    return np.concatenate(parts)
