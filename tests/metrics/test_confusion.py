@@ -230,6 +230,6 @@ def test_arguments_that_do_not_fit_are_refused():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(ConfigError, match="average_precision, confusion, multilabel"):
+    with pytest.raises(ConfigError, match="average_precision, boundary, confusion, multilabel"):
         metrics.get("accuracy")
     assert all(hasattr(metrics.get(name), "for_classes") for name in metrics.METRICS)
