@@ -30,8 +30,8 @@ def case(num_classes, seed=0):
     mask = rng.random(labels.shape) < 0.9
     mask[0, :, 6:9] = False
     mask[3] = False
-    labels[~mask] = 255
-    predictions[~mask] = rng.integers(-1, 300, (~mask).sum())
+    labels[~mask] = rng.choice([0, 1, 255], (~mask).sum())
+    predictions[~mask] = rng.integers(-1, num_classes + 1, (~mask).sum())
     return labels, predictions, mask
 
 
