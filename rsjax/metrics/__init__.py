@@ -21,6 +21,7 @@ from rsjax.errors import ConfigError
 # name -> (module of this package, class).
 METRICS = {
     "average_precision": ("ranking", "AveragePrecision"),
+    "boundary": ("boundary_score", "BoundaryScore"),
     "calibration": ("calibration", "Calibration"),
     "confusion": ("confusion", "ConfusionMatrix"),
     "multilabel": ("multilabel", "MultilabelCounts"),

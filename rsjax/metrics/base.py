@@ -115,6 +115,13 @@ def count(where: jax.Array, axis: tuple[int, ...] | None = None) -> jax.Array:
     return jnp.sum(where, axis=axis, dtype=jnp.int32)
 
 
+def first_largest(logits: jax.Array) -> jax.Array:
+    """Class indices (...,) int32 of logits (..., C); -1 where a logit is not finite."""
+    # argmax of NaN is a class like any other.
+    finite = jnp.all(jnp.isfinite(logits), axis=-1)
+    return jnp.where(finite, jnp.argmax(logits, axis=-1).astype(jnp.int32), -1)
+
+
 def multi_hot(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Positives (..., C) of labels of any type, and where (...,) all classes are 0 or 1."""
     labels = labels.astype(jnp.float32)

@@ -109,9 +109,7 @@ class ConfusionMatrix(base.Scored):
             if logits is None:
                 raise ValueError("ConfusionMatrix needs logits or predictions")
             base.check_shapes(mask, labels.shape, logits=(logits, (*labels.shape, cls.num_classes)))
-            # argmax of NaN is a class like any other.
-            finite = jnp.all(jnp.isfinite(logits), axis=-1)
-            predictions = jnp.where(finite, jnp.argmax(logits, axis=-1).astype(jnp.int32), -1)
+            predictions = base.first_largest(logits)
         counts = confusion_matrix(labels, predictions, mask, cls.num_classes)
         return cls(
             count_invalid(labels, mask, cls.num_classes),
