@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsjax.errors import ConfigError
+from rsjax.losses.weights import class_weights as class_weights
 
 if TYPE_CHECKING:
     import jax
@@ -77,15 +78,3 @@ def make(
         raise ConfigError(f"unknown task {name!r}; known tasks: {', '.join(sorted(TASKS))}")
     module = importlib.import_module(f"{__name__}.{TASKS[name]}")
     return module.make(options, classes, class_counts)
-
-
-def class_weights(rule: str, class_counts: Sequence[int] | None) -> np.ndarray | None:
-    """Weights of the classes for the loss: None, or inverse to their counts with mean 1.
-
-    A class without samples in the train split gets the weight of the rarest that has some.
-    """
-    if rule == "none" or class_counts is None:
-        return None
-    counts = np.asarray(class_counts, float)
-    inverse = 1.0 / np.maximum(counts, counts[counts > 0].min())
-    return (inverse / inverse.mean()).astype(np.float32)
