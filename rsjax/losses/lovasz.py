@@ -48,7 +48,9 @@ def lovasz_softmax(
     """
     mask = masked.positions(mask, logits.shape[:-1])
     targets = masked.fill(masked.indices(labels, logits.shape), mask)
-    errors = jnp.abs(targets - jax.nn.softmax(masked.fill(logits, mask)))
+    probabilities = jax.nn.softmax(masked.fill(logits, mask))
+    # |t - p| for t of 0 and 1; unlike the absolute value it hands on a NaN of t to the gradient.
+    errors = targets * (1.0 - probabilities) + (1.0 - targets) * probabilities
     errors, targets, mask = _by_class(errors, targets, mask, per_image)
     # Not `> 0`: a label that is no class has NaN here, which must be seen in the loss.
     present = jnp.sum(targets, axis=-1) != 0.0
