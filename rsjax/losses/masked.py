@@ -118,7 +118,9 @@ def power(base: jax.Array, exponent: float) -> jax.Array:
     Below the smallest normal float32 the base is constant: there the factor that the losses
     multiply with is 0 too, and 0 times an infinite slope would be NaN.
     """
-    return jnp.maximum(base, jnp.finfo(jnp.float32).tiny) ** exponent
+    base = jnp.maximum(base, jnp.finfo(jnp.float32).tiny)
+    # Products where there are any: a power of floats is many times slower on a CPU.
+    return base ** (int(exponent) if float(exponent).is_integer() else exponent)
 
 
 def masked_mean(terms: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from loss_cases import case
+from loss_cases import case, one_hot
 
 from rsjax import losses
 
@@ -105,22 +105,47 @@ def test_extreme_logits_have_finite_losses_and_gradients(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bfloat16_logits_are_computed_in_float32(name):
+def test_perfect_predictions_have_no_loss_at_all(name):
     logits, labels, mask, weights = inputs(name)
-
-    @jax.jit
-    def both(x):
-        short = losses.get(name)(x, labels, mask=mask, class_weights=weights)
-        return short, losses.get(name)(
-            x.astype(jnp.float32), labels, mask=mask, class_weights=weights
-        )
-
-    short, full = both(jnp.asarray(logits, jnp.bfloat16))
-    assert short.dtype == jnp.float32
-    np.testing.assert_array_equal(short, full)
+    hot = labels if losses.KINDS[name] == "sigmoid" else one_hot(labels)
+    logits = (1000 * (2 * hot - 1)).astype(np.float32)
+    value, gradient = compiled(name)(logits, labels, mask, weights)
+    assert value == 0.0
+    np.testing.assert_array_equal(gradient, 0.0)
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_nan_logits_that_count_are_not_hidden(name):
+    logits, labels, mask, weights = inputs(name)
+    logits[0, 0, 0, 0] = np.nan
+    assert np.isnan(compiled(name)(logits, labels, mask, weights)[0])
+
+
+def operations(jaxpr):
+    for equation in jaxpr.eqns:
+        inner = [p.jaxpr for p in equation.params.values() if hasattr(p, "jaxpr")]
+        for part in inner:
+            yield from operations(part)
+        if not inner:
+            yield equation
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_computed_in_bfloat16(name):
+    logits, labels, mask, weights = inputs(name)
+    run = functools.partial(losses.get(name), mask=mask, class_weights=weights)
+    traced = jax.make_jaxpr(run)(jnp.asarray(logits, jnp.bfloat16), labels)
+    short = {
+        str(equation.primitive)
+        for equation in operations(traced.jaxpr)
+        if any(v.aval.dtype == jnp.bfloat16 for v in equation.invars)
+    }
+    assert short == {"convert_element_type"}
+    assert traced.out_avals[0].dtype == jnp.float32
+
+
+# One of each way to sum over positions.
+@pytest.mark.parametrize("name", ["boundary_cross_entropy", "focal", "dice", "lovasz_softmax"])
 def test_four_devices_give_what_one_gives(name):
     *arrays, weights = inputs(name)
     one = compiled(name)(*arrays, weights)
