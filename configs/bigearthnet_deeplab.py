@@ -1,7 +1,7 @@
 """DeepLab v3+ on the reference maps of BigEarthNet v2 (reBEN): land cover of every pixel, from S2.
 
     python -m rsjax.main --config=configs/bigearthnet_deeplab.py            # the 19 classes
-    python -m rsjax.main --config=configs/bigearthnet_deeplab.py:corine_l3  # or corine_l2, corine_l1
+    python -m rsjax.main --config=configs/bigearthnet_deeplab.py:corine_l3  # corine_l2, corine_l1
     python -m rsjax.main --config=configs/bigearthnet_deeplab.py:demo       # simulated, no download
 
 As `configs/bigearthnet_unet.py` in all but the network: the DeepLab v3+ of
@@ -35,7 +35,8 @@ def _unet() -> Any:
     """The run sheet of the U-Net; config files are no package."""
     path = pathlib.Path(__file__).with_name("bigearthnet_unet.py")
     spec = importlib.util.spec_from_file_location("bigearthnet_unet", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -219,7 +219,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
         ConfigError: lists everything that is wrong, with the key, the value and what would do.
     """
-    from rsjax import datasets, models, tasks
+    from rsjax import datasets, losses, models, tasks
 
     values = dict(flatten(config))
     problems = []
@@ -243,6 +243,14 @@ def validate(config: ConfigDict) -> None:
             tasks.make(config.task.name, config.task.to_dict(), 2)
         except ConfigError as error:
             problems.append(f"task: {error}")
+    mixed = config.augment.mixup_alpha > 0 or config.augment.cutmix_alpha > 0
+    if config.task.name == "multilabel" and mixed:
+        problems += [
+            f"task.losses: {name!r} takes no mixtures of labels; set augment.mixup_alpha and "
+            "cutmix_alpha to 0"
+            for name, _ in config.task.losses
+            if name in losses.HARD
+        ]
     if config.task.thresholds == "tuned" and config.task.name != "multilabel":
         problems.append("task.thresholds='tuned' is for task.name='multilabel'")
     if not config.data.validation_split:

@@ -105,7 +105,10 @@ def _problems(
         if name in table.PIXELS and not pixels:
             problems.append(f"{name!r} needs labels of pixels, this task has one label per image")
         if name in table.HARD and mixtures:
-            problems.append(f"{name!r} takes no mixtures of labels: switch off mixup and CutMix")
+            problems.append(
+                f"{name!r} takes no mixtures of labels, as the targets of scenes may be (mixup, "
+                "CutMix)"
+            )
     problems += [
         f"{n!r} stands {names.count(n)} times" for n in dict.fromkeys(names) if names.count(n) > 1
     ]

@@ -90,15 +90,21 @@ def make(
 
 
 def losses_of(
-    options: Mapping[str, Any], default: str, kind: str, class_counts: Sequence[int] | None
+    options: Mapping[str, Any],
+    default: str,
+    kind: str,
+    class_counts: Sequence[int] | None,
+    pixels: bool = False,
 ) -> Callable[..., jax.Array]:
     """The weighted sum of the losses that the options name: (logits, labels, *, mask) -> scalar.
 
     Args:
-        options: of the task: losses, loss_options, label_smoothing, class_weights.
+        options: of the task: losses, loss_options, label_smoothing, class_weights, and
+            `present_totals` for the weights by median frequency.
         default: the loss where none is named.
         kind: 'softmax' or 'sigmoid', see `rsjax.losses.KINDS`.
         class_counts: for the class weights.
+        pixels: whether labels are maps of class indices.
 
     Raises:
         ConfigError: an unknown loss, option or kind.
@@ -109,6 +115,13 @@ def losses_of(
     given = {name: dict(values) for name, values in dict(options["loss_options"]).items()}
     if options["label_smoothing"] and default in dict(named):
         given[default] = {"label_smoothing": options["label_smoothing"], **given.get(default, {})}
-    summed = combined.make(named, given, kind=kind)
-    rule, beta = options["class_weights"], options["effective_beta"]
-    return functools.partial(summed, class_weights=weights.class_weights(rule, class_counts, beta))
+    # Scenes of one class have distributions as targets, which mixup makes mixtures of.
+    mixtures = kind == "softmax" and not pixels
+    summed = combined.make(named, given, kind=kind, pixels=pixels, mixtures=mixtures)
+    chosen = weights.class_weights(
+        options["class_weights"],
+        class_counts,
+        options["effective_beta"],
+        present_totals=options.get("present_totals"),
+    )
+    return functools.partial(summed, class_weights=chosen)

@@ -26,7 +26,7 @@ def make(options: Mapping[str, Any], classes: int, class_counts: Sequence[int] |
     of the shards to those of the task, or None; `boundary_radius_px`, the distance up to which
     boundaries agree, or None: boundaries are not scored.
     """
-    summed = losses_of(options, "cross_entropy", "softmax", class_counts)
+    summed = losses_of(options, "cross_entropy", "softmax", class_counts, pixels=True)
     table, radius = options.get("merge"), options.get("boundary_radius_px")
     scored = {
         "confusion": metrics.get("confusion").for_classes(classes),

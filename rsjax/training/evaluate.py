@@ -17,7 +17,6 @@ from rsjax.errors import RsjaxError
 from rsjax.metrics import resample, to_host
 from rsjax.tasks import Task
 
-
 TABLES = ("reliability", "intervals", "per_class_intervals", "groups")
 
 

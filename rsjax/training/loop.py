@@ -18,9 +18,9 @@ from rsjax.config import flatten, steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
 from rsjax.training import data, hosts, initial, layout, optimizer, sharding, speed, step
+from rsjax.training.calibrate import calibrate
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle
-from rsjax.training.calibrate import calibrate
 from rsjax.training.examine import fail_early, make_examiner, test_best
 from rsjax.training.logging import Progress, Writer
 from rsjax.training.preemption import watch
@@ -74,7 +74,9 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         classes = data.read_classes(config.task, made)
         train = data.open_split(config, root, config.data.train_split, [inputs], config.task.name)
         for name in filter(None, (config.data.validation_split, config.data.test_split)):
-            data.open_split(config, root, name, [inputs], config.task.name)  # to fail now rather than hours later
+            data.open_split(
+                config, root, name, [inputs], config.task.name
+            )  # to fail now rather than hours later
         steps_per_epoch = len(train) / config.batch_size
         total_steps = steps_of(config, "total", steps_per_epoch)
         eval_every = steps_of(config, "eval_every", steps_per_epoch) or total_steps
@@ -158,9 +160,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         else:
             state, position = sharding.run_once(init, placed), 0
             if config.init_from:
-                taken, about["init"] = initial.given(
-                    config, make, inputs, classes.nomenclature
-                )
+                taken, about["init"] = initial.given(config, make, inputs, classes.nomenclature)
                 state = initial.start(state, taken)
             best, since_best = None, 0
         first = int(state["step"])

@@ -67,9 +67,7 @@ def predict(
         `confidence` (M, H, W) uint8, the probability of each, of 255.
     """
     same, over_data = sharding.replicated(mesh), sharding.over_data(mesh)
-    logits_of = averaging.logits_of(
-        [(m, one) for m, one, _ in members], task.kind, config.eval.tta
-    )
+    logits_of = averaging.logits_of([(m, one) for m, one, _ in members], task.kind, config.eval.tta)
 
     def to_maps(variables: Any, each: jax.Array, batch: Any) -> dict[str, jax.Array]:
         probabilities = task.probabilities(logits_of(variables, each, batch))

@@ -106,7 +106,8 @@ def test_classes_can_be_merged_by_config_and_metrics_follow(data_dir, tmp_path):
     config = toy.config(data_dir, **{**CHANGES, **merged})
     scalars = loop.train_and_evaluate(config, tmp_path)
     model = rsjax.load(tmp_path)
-    assert model.nomenclature.name == "corine_l1" and len(model.nomenclature) == 5
+    assert model.nomenclature.name == "corine_l1"
+    assert len(model.nomenclature) == 5
     source = manifests.load(manifests.find(data_dir, "bigearthnet"))
     merge = source.mask_nomenclature.crosswalk(model.nomenclature)
     mask, found, keep = by_hand(data_dir, tmp_path, merge)
