@@ -21,10 +21,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsjax import sealed, sensors
+from rsjax import averaging, sealed, sensors
 from rsjax.datasets.info import ImageSpec
-from rsjax.errors import BundleError, SensorError
-from rsjax.input.preprocess import Inputs, preprocess
+from rsjax.errors import BundleError, ConfigError, SensorError
+from rsjax.input.preprocess import Inputs
 from rsjax.landcover import Nomenclature
 
 FORMAT = 2  # 2: sealed
@@ -74,8 +74,8 @@ class Model:
         variables: {'params': ..., 'batch_stats': ...} float32.
         inputs: bands, units, statistics and grid of the input.
         nomenclature: the classes; None for weights that are only to start training from.
-        about: everything else, as in `rsjax.json`: model, task, trained_on, metrics, config, and
-            'lacks': what such weights have not, so that they cannot predict.
+        about: everything else, as in `rsjax.json`: model, task, temperature, trained_on, metrics,
+            config, and 'lacks': what such weights have not, so that they cannot predict.
     """
 
     variables: dict[str, Any]
@@ -105,6 +105,11 @@ class Model:
         classes = len(self.classes())
         return tasks.make(task["name"], {**task, "class_weights": "none"}, classes)
 
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by; 1 where none was fitted."""
+        return float(self.about.get("temperature", 1.0))
+
     def classes(self) -> Nomenclature:
         """The nomenclature of a model that can predict; for another one a BundleError."""
         lacks = self.about.get("lacks")
@@ -122,6 +127,7 @@ class Model:
         bands: Sequence[str] | None = None,
         unit: str | None = None,
         batch_size: int = 64,
+        tta: str = "none",
     ) -> Prediction:
         """Class names and probabilities of images.
 
@@ -133,20 +139,27 @@ class Model:
                 the model takes is fine. None: the model's own, `self.inputs.bands`.
             unit: unit of the values of an array (`rsjax.sensors.UNITS`); None: that of training.
             batch_size: images computed at once.
+            tta: 'd4': probabilities are the mean over the symmetries of the square.
 
         Raises:
+            ConfigError: an unknown `tta`.
             BundleError: sizes, dtypes or values that do not fit, or a model that cannot predict.
             SensorError: bands are missing or cannot be told apart, or the unit does not fit.
         """
         self.classes()  # before the values are looked at
+        if tta not in averaging.TTA:
+            raise ConfigError(f"tta={tta!r}: choose one of {', '.join(averaging.TTA)}")
         if isinstance(images, Mapping):
             inputs, batch = self.inputs, self._checked(images)
         else:
             inputs, batch = self._from_array(np.asarray(images), bands, unit)
-        return self._run(inputs, batch, batch_size)
+        return self._run(inputs, batch, batch_size, tta)
 
-    def _run(self, inputs: Inputs, batch: dict[str, np.ndarray], batch_size: int) -> Prediction:
-        apply = _apply(self.module, self.task.probabilities, _Frozen(inputs))
+    def _run(
+        self, inputs: Inputs, batch: dict[str, np.ndarray], batch_size: int, tta: str
+    ) -> Prediction:
+        apply = _apply(self.module, self.task.kind, _Frozen(inputs), tta)
+        temperature = np.full(1, self.temperature, np.float32)
         count = len(next(iter(batch.values())))
         parts = []
         for start in range(0, count, batch_size):
@@ -156,7 +169,7 @@ class Model:
                 part = {
                     k: np.concatenate([v, np.repeat(v[-1:], short, 0)]) for k, v in part.items()
                 }
-            found = np.asarray(apply(self.variables, part))
+            found = np.asarray(apply((self.variables,), temperature, part))
             parts.append(found[: len(found) - short] if short > 0 else found)
         probabilities = rows = np.concatenate(parts)
         names = self.classes().names
@@ -256,11 +269,10 @@ class _Frozen:
 
 
 @functools.lru_cache(maxsize=16)
-def _apply(module: Any, probabilities: Callable[..., Any], inputs: _Frozen) -> Callable[..., Any]:
-    to_image = preprocess(inputs.inputs)
-    return jax.jit(
-        lambda variables, batch: probabilities(module.apply(variables, to_image(batch), False))
-    )
+def _apply(module: Any, kind: str, inputs: _Frozen, tta: str) -> Callable[..., Any]:
+    logits = averaging.logits_of([(module, inputs.inputs)], kind, tta)
+    probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[kind]
+    return jax.jit(lambda *arguments: probabilities(logits(*arguments)))
 
 
 def _check_values(image: np.ndarray, spec: ImageSpec, name: str) -> None:

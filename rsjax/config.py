@@ -219,7 +219,7 @@ def validate(config: ConfigDict) -> None:
     Raises:
         ConfigError: lists everything that is wrong, with the key, the value and what would do.
     """
-    from rsjax import datasets, models, tasks
+    from rsjax import datasets, losses, models, tasks
 
     values = dict(flatten(config))
     problems = []
@@ -238,11 +238,25 @@ def validate(config: ConfigDict) -> None:
             close = difflib.get_close_matches(str(values[key]), names, 1)
             hint = f"did you mean '{close[0]}'? " if close else ""
             problems.append(f"{key}={values[key]!r}: {hint}known: {', '.join(names)}")
-    if config.task.name == "segmentation":
-        problems.append(
-            "task.name='segmentation': bundles predict maps, but training by a config comes later; "
-            "rsjax.training.step trains on batches with an entry 'mask'"
-        )
+    if config.task.name in tasks.TASKS:
+        try:
+            tasks.make(config.task.name, config.task.to_dict(), 2)
+        except ConfigError as error:
+            problems.append(f"task: {error}")
+    mixed = config.augment.mixup_alpha > 0 or config.augment.cutmix_alpha > 0
+    if config.task.name == "multilabel" and mixed:
+        problems += [
+            f"task.losses: {name!r} takes no mixtures of labels; set augment.mixup_alpha and "
+            "cutmix_alpha to 0"
+            for name, _ in config.task.losses
+            if name in losses.HARD
+        ]
+    if config.task.thresholds == "tuned" and config.task.name != "multilabel":
+        problems.append("task.thresholds='tuned' is for task.name='multilabel'")
+    if not config.data.validation_split:
+        for key in ("thresholds", "temperature"):
+            if config.task[key] in ("tuned", "fitted"):
+                problems.append(f"task.{key}={config.task[key]!r} needs data.validation_split")
     if bool(config.total_steps) == bool(config.total_epochs):
         problems.append("set one of total_steps and total_epochs")
     for pair in ("schedule.warmup", "eval_every"):

@@ -18,30 +18,42 @@ TINY = {"stem": "small", "width": 4, "stage_sizes": (1, 1)}  # seconds to compil
 CLASSES = landcover.load("bigearthnet19")
 
 
-def info(label):
+def info(label, maps=False):
     return DatasetInfo(
         name="bigearthnet", version="1.0.0", title="Toy", page="https://example.org",
         licence="CC0", citation="none", images={"s2": S2, "s1": S1}, label=label,
-        nomenclature="bigearthnet19", mask=None, mask_nomenclature=None, metadata=(),
+        nomenclature="bigearthnet19", mask=(8, 8) if maps else None,
+        mask_nomenclature="corine_l2" if maps else None,
+        metadata=("country",) if maps else (),
         splits={"train": 0, "validation": 0, "test": 0}, rgb=("s2", ("B04", "B03", "B02")),
         rgb_range=(0, 3000),
     )  # fmt: skip
 
 
-def example(rng, label, number):
+def example(rng, label, number, maps=False):
     kind = rng.integers(0, 3)
     s2 = rng.integers(400, 900, (8, 8, 3)).astype(np.uint16)
     s2[..., kind] += 1500  # the class shows in one band
     target = np.zeros(len(CLASSES), np.uint8)
     target[[kind, 3 + number % 2]] = 1
     s1 = rng.normal(-12, 1, (8, 8, 2)).astype(np.float32) + (number % 2) * 8
-    return {"id": f"toy_{number:04d}", "s2": s2, "s1": s1.astype(np.float32),
-            "label": int(kind) if label == "index" else target}  # fmt: skip
+    found = {"id": f"toy_{number:04d}", "s2": s2, "s1": s1.astype(np.float32),
+             "label": int(kind) if label == "index" else target}  # fmt: skip
+    if maps:  # the right half is of another class, one row is not labelled
+        s2[:, 4:] = 700
+        found["mask"] = np.full((8, 8), kind, np.uint8)
+        found["mask"][:, 4:] = 7
+        found["mask"][number % 8] = 255
+        found["country"] = ("Austria", "Finland", "Ireland")[number % 3]
+    return found
 
 
-def write(data_dir, label="multihot", sizes=(("train", 96), ("validation", 40), ("test", 40))):
+SIZES = (("train", 96), ("validation", 40), ("test", 40))
+
+
+def write(data_dir, label="multihot", sizes=SIZES, maps=False):
     """Writes the shards and returns their folder."""
-    card = info(label)
+    card = info(label, maps)
     root = data_dir / card.name / card.version
     root.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -49,11 +61,14 @@ def write(data_dir, label="multihot", sizes=(("train", 96), ("validation", 40), 
     splits, sums, number = {}, {"s2": [], "s1": []}, 0
     for split, size in sizes:
         shards, counts = [], np.zeros(len(CLASSES), np.int64)
+        pixels = np.zeros(256, np.int64)
         for index in range(2):
             file = f"{card.name}-{split}.array_record-{index:05d}-of-00002"
             writer = ArrayRecordWriter(str(root / file), "group_size:1,uncompressed")
             for _ in range(size // 2):
-                one = example(rng, label, number)
+                one = example(rng, label, number, maps)
+                if maps:
+                    pixels += np.bincount(one["mask"].ravel(), minlength=256)
                 number += 1
                 writer.write(features.serialize_example(one))
                 counts += (
@@ -67,13 +82,17 @@ def write(data_dir, label="multihot", sizes=(("train", 96), ("validation", 40), 
                            "bytes": (root / file).stat().st_size,
                            "sha256": digest(root / file),
                            "ends_sha256": manifests.ends_digest(root / file)})  # fmt: skip
-        splits[split] = {"records": size, "class_counts": counts.tolist(), "mask_counts": None,
+        splits[split] = {"records": size, "class_counts": counts.tolist(),
+                         "mask_counts": pixels.tolist() if maps else None,
                          "skipped": [], "shards": shards}  # fmt: skip
     table = {
         spec.sensor: statistics.finish(statistics.merge(sums[name]), spec.bands)
         for name, spec in card.images.items()
     }
-    made = manifests.Manifest(root, card, {}, "toy", True, CLASSES, None, splits, table, "toy")
+    made = manifests.Manifest(
+        root, card, {}, "toy", True, CLASSES, landcover.load("corine_l2") if maps else None,
+        splits, table, "toy",
+    )  # fmt: skip
     manifests.save(made)
     return root
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
@@ -49,9 +50,10 @@ class Graph:
         """Float32 probabilities of raw entries {name: (B, h, w, c)}."""
         image = preprocess(self.model.inputs)(batch)
         model = self.model
-        found: jax.Array = model.task.probabilities(
-            model.module.apply(model.variables, image, False)
-        )
+        logits = model.module.apply(model.variables, image, False).astype(jnp.float32)
+        if model.temperature != 1.0:
+            logits = logits / jnp.float32(model.temperature)
+        found: jax.Array = model.task.probabilities(logits)
         return found
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -30,8 +30,8 @@ def augment(
 
     Args:
         key: key of this step.
-        batch: 'image' (B, H, W, C) standardised float32; 'target' (B, K) float32; optionally
-            'mask' (B, H, W) uint8.
+        batch: 'image' (B, H, W, C) standardised float32; 'target' (B, K) float32 or 'mask'
+            (B, H, W) uint8, or both.
         config: the `augment` part of the config.
         sensors: for each channel the number of its sensor, for sensor dropout.
 
@@ -139,10 +139,9 @@ def _mixup(key: jax.Array, batch: Batch, alpha: float) -> Batch:
         part = share.reshape(-1, *[1] * (x.ndim - 1))
         return part * x + (1 - part) * x[::-1]
 
-    mixed = {**batch, "image": mix(batch["image"]), "target": mix(batch["target"])}
-    if "mask" in batch:  # a pixel has one class: those of the larger share are kept
-        mixed["mask"] = batch["mask"]
-    return mixed
+    # A pixel has one class: in a mask those of the larger share are kept.
+    mixed = {name: mix(batch[name]) for name in ("image", "target") if name in batch}
+    return {**batch, **mixed}
 
 
 def _cutmix(key: jax.Array, batch: Batch, alpha: float) -> Batch:
@@ -160,9 +159,10 @@ def _cutmix(key: jax.Array, batch: Batch, alpha: float) -> Batch:
         at = jnp.arange(length)[None, :]
         box.append((at >= low[:, None]) & (at < high[:, None]))
     inside = box[0][:, :, None] & box[1][:, None, :]  # (B, H, W)
-    kept = 1 - inside.mean(axis=(1, 2), dtype=jnp.float32)[:, None]
-    target = kept * batch["target"] + (1 - kept) * batch["target"][::-1]
-    cut = {**batch, "target": target}
+    cut = dict(batch)
+    if "target" in batch:
+        kept = 1 - inside.mean(axis=(1, 2), dtype=jnp.float32)[:, None]
+        cut["target"] = kept * batch["target"] + (1 - kept) * batch["target"][::-1]
     cut["image"] = jnp.where(inside[..., None], image[::-1], image)
     if "mask" in batch:
         cut["mask"] = jnp.where(inside, batch["mask"][::-1], batch["mask"])

@@ -114,18 +114,21 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     stall_s: float = STALL_S,
+    records: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Every record once, in order; the last batch is padded where `valid` is false.
 
-    The same number of batches on every process, so that collectives match.
+    The same number of batches on every process, so that collectives match. `records` reads those
+    alone, in their order.
     """
     offset, size = _local(batch_size, process_index, process_count)
-    count = len(source)
+    count = len(source) if records is None else len(records)
 
     def indices(step: int) -> tuple[np.ndarray, np.ndarray]:
         index = np.arange(step * batch_size + offset, step * batch_size + offset + size)
         valid = index < count
-        return np.where(valid, index, 0), valid
+        index = np.where(valid, index, 0)
+        return index if records is None else records[index], valid
 
     return _batches(source, indices, -(-count // batch_size), threads, buffer, stall_s)
 

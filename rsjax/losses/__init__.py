@@ -19,9 +19,42 @@ from rsjax.errors import ConfigError
 
 # name -> module of this package that defines a function of that name.
 LOSSES = {
+    "asymmetric": "focal",
     "binary_cross_entropy": "classification",
+    "binary_focal": "focal",
+    "boundary_cross_entropy": "boundary",
     "cross_entropy": "classification",
+    "dice": "regions",
+    "focal": "focal",
+    "focal_tversky": "regions",
+    "jaccard": "regions",
+    "lovasz_hinge": "lovasz",
+    "lovasz_softmax": "lovasz",
+    "tversky": "regions",
 }
+
+# name -> 'softmax': one class per position, labels are class indices (...,) or distributions
+# (..., C); 'sigmoid': every class on its own, labels are multi-hot (..., C).
+KINDS = {
+    "asymmetric": "sigmoid",
+    "binary_cross_entropy": "sigmoid",
+    "binary_focal": "sigmoid",
+    "boundary_cross_entropy": "softmax",
+    "cross_entropy": "softmax",
+    "dice": "softmax",
+    "focal": "softmax",
+    "focal_tversky": "softmax",
+    "jaccard": "softmax",
+    "lovasz_hinge": "sigmoid",
+    "lovasz_softmax": "softmax",
+    "tversky": "softmax",
+}
+
+# Losses that take no mixtures (mixup, CutMix): class indices only, or 0 and 1 only.
+HARD = frozenset({"boundary_cross_entropy", "lovasz_hinge", "lovasz_softmax"})
+
+# Losses that need pixels: labels (B, H, W).
+PIXELS = frozenset({"boundary_cross_entropy"})
 
 
 def get(name: str) -> Callable:

@@ -50,9 +50,27 @@ def cross_entropy(
     masked.check_smoothing(label_smoothing)
     mask = masked.positions(mask, logits.shape[:-1])
     weights = masked.per_class(class_weights, logits.shape, "class_weights")
-    targets = _distributions(labels, logits.shape)
-    logits, targets = masked.fill(logits, mask), masked.fill(targets, mask)
+    targets = masked.distributions(labels, logits.shape)
+    return weighted_cross_entropy(logits, targets, mask, weights, label_smoothing)
 
+
+def weighted_cross_entropy(
+    logits: jax.Array,
+    targets: jax.Array,
+    mask: jax.Array,
+    weights: jax.Array,
+    label_smoothing: float = 0.0,
+) -> jax.Array:
+    """The mean of `cross_entropy` with a weight (..., C) for every position and class.
+
+    Args:
+        logits: (..., C), any floating type.
+        targets: floating distributions (..., C).
+        mask: bool (...,).
+        weights: float32 (..., C), not negative.
+        label_smoothing: as in `cross_entropy`.
+    """
+    logits, targets = masked.fill(logits, mask), masked.fill(targets, mask)
     smoothed = (1.0 - label_smoothing) * targets + label_smoothing / logits.shape[-1]
     terms = optax.softmax_cross_entropy(logits, weights * smoothed)
     return masked.masked_mean(terms, jnp.sum(weights * targets, axis=-1), mask)
@@ -97,11 +115,7 @@ def binary_cross_entropy(
     mask = masked.positions(mask, logits.shape[:-1])
     weights = masked.per_class(class_weights, logits.shape, "class_weights")
     positive = masked.per_class(pos_weight, logits.shape, "pos_weight")
-    labels = jnp.asarray(labels)
-    if labels.shape != logits.shape:
-        raise ValueError(f"labels have shape {labels.shape}, expected {logits.shape}")
-    targets = labels.astype(jnp.float32)
-    targets = jnp.where((targets >= 0.0) & (targets <= 1.0), targets, jnp.nan)
+    targets = masked.multi_hot(labels, logits.shape)
     logits, targets = masked.fill(logits, mask), masked.fill(targets, mask)
 
     smoothed = (1.0 - label_smoothing) * targets + label_smoothing / 2.0
@@ -110,20 +124,3 @@ def binary_cross_entropy(
         + (1.0 - smoothed) * jax.nn.log_sigmoid(-logits)
     )
     return masked.masked_mean(jnp.sum(weights * terms, axis=-1), jnp.sum(weights, axis=-1), mask)
-
-
-def _distributions(labels: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Target distributions (..., C); NaN where an index is no class, never a row of zeros."""
-    labels = jnp.asarray(labels)
-    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == shape[:-1]:
-        # A type that holds the class count: against uint8, 300 classes would wrap around.
-        labels = labels.astype(jnp.int32)
-        known = (labels >= 0) & (labels < shape[-1])
-        one_hot = jax.nn.one_hot(labels, shape[-1], dtype=jnp.float32)
-        return jnp.where(known[..., None], one_hot, jnp.nan)
-    if jnp.issubdtype(labels.dtype, jnp.floating) and labels.shape == shape:
-        return labels
-    raise ValueError(
-        f"labels are {labels.dtype} {labels.shape}, expected integer class indices {shape[:-1]} "
-        f"or floating distributions {shape}, to fit logits {shape}"
-    )

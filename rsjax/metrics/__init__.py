@@ -21,8 +21,11 @@ from rsjax.errors import ConfigError
 # name -> (module of this package, class).
 METRICS = {
     "average_precision": ("ranking", "AveragePrecision"),
+    "boundary": ("boundary_score", "BoundaryScore"),
+    "calibration": ("calibration", "Calibration"),
     "confusion": ("confusion", "ConfusionMatrix"),
     "multilabel": ("multilabel", "MultilabelCounts"),
+    "temperature": ("temperature", "TemperatureFit"),
 }
 
 

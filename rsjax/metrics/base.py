@@ -53,17 +53,27 @@ class Scored(clu.metrics.Metric):
             DatasetError: labels outside the nomenclature.
             RsjaxError: predictions that are not finite or no class.
         """
-        if count := int(self.invalid_labels):
-            raise DatasetError(
-                f"{count} labels that count are outside the {self.num_classes} classes. Mask the "
-                "positions to ignore, or prepare the dataset with the nomenclature of the model"
-            )
-        if count := int(self.invalid_predictions):
-            raise RsjaxError(
-                f"{count} predictions that count are not finite or outside the "
-                f"{self.num_classes} classes. The model or its input holds NaN or infinite "
-                "values, or the model was made for another number of classes"
-            )
+        check_invalid(self.invalid_labels, self.invalid_predictions, self.num_classes)
+
+
+def check_invalid(labels: Any, predictions: Any, num_classes: int) -> None:
+    """Raises where labels or predictions could not be scored, given how many.
+
+    Raises:
+        DatasetError: labels outside the nomenclature.
+        RsjaxError: predictions that are not finite or no class.
+    """
+    if count := int(labels):
+        raise DatasetError(
+            f"{count} labels that count are outside the {num_classes} classes. Mask the "
+            "positions to ignore, or prepare the dataset with the nomenclature of the model"
+        )
+    if count := int(predictions):
+        raise RsjaxError(
+            f"{count} predictions that count are not finite or outside the "
+            f"{num_classes} classes. The model or its input holds NaN or infinite "
+            "values, or the model was made for another number of classes"
+        )
 
 
 def to_host(metrics: Any) -> Any:
@@ -77,12 +87,13 @@ def to_host(metrics: Any) -> Any:
 
 
 def add(left: Any, right: Any) -> Any:
-    """The sum of two counts, in int64 on the host as soon as either lies there."""
+    """The sum of two counts or sums, in 64 bits on the host as soon as either lies there."""
     traced = isinstance(left, jax.core.Tracer) or isinstance(right, jax.core.Tracer)
     host = isinstance(left, np.ndarray | np.generic) or isinstance(right, np.ndarray | np.generic)
     if host and not traced:
-        # JAX would take over a mixed sum and narrow it to int32.
-        return np.asarray(left, np.int64) + np.asarray(right, np.int64)
+        # JAX would take over a mixed sum and narrow it to 32 bits.
+        wide = np.int64 if np.issubdtype(np.asarray(left).dtype, np.integer) else np.float64
+        return np.asarray(left, wide) + np.asarray(right, wide)
     return left + right
 
 
@@ -104,6 +115,13 @@ def count(where: jax.Array, axis: tuple[int, ...] | None = None) -> jax.Array:
     return jnp.sum(where, axis=axis, dtype=jnp.int32)
 
 
+def first_largest(logits: jax.Array) -> jax.Array:
+    """Class indices (...,) int32 of logits (..., C); -1 where a logit is not finite."""
+    # argmax of NaN is a class like any other.
+    finite = jnp.all(jnp.isfinite(logits), axis=-1)
+    return jnp.where(finite, jnp.argmax(logits, axis=-1).astype(jnp.int32), -1)
+
+
 def multi_hot(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Positives (..., C) of labels of any type, and where (...,) all classes are 0 or 1."""
     labels = labels.astype(jnp.float32)
@@ -117,6 +135,19 @@ def ratio(numerator: Any, denominator: Any, defined: Any = True) -> np.ndarray:
     return np.where(np.asarray(defined), value, np.nan)
 
 
+def means(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The means (...) of `values` (..., K) where `where`; NaN if nowhere."""
+    # Contiguous rows, so that one row and many are added in the same order.
+    kept = np.ascontiguousarray(np.where(where, values, 0.0))
+    count = np.sum(where, axis=-1)
+    return ratio(np.sum(kept, axis=-1), count, count > 0)
+
+
 def mean(values: np.ndarray, where: np.ndarray) -> float:
-    """The mean of `values` where `where`; NaN if nowhere."""
-    return float(np.mean(values[where])) if np.any(where) else float("nan")
+    """The mean of `values` (K,) where `where`; NaN if nowhere."""
+    return float(means(values, where))
+
+
+def numbers(figures: dict[str, np.ndarray]) -> dict[str, float]:
+    """Figures of one set as plain numbers."""
+    return {name: float(value) for name, value in figures.items()}

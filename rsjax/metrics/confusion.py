@@ -109,9 +109,7 @@ class ConfusionMatrix(base.Scored):
             if logits is None:
                 raise ValueError("ConfusionMatrix needs logits or predictions")
             base.check_shapes(mask, labels.shape, logits=(logits, (*labels.shape, cls.num_classes)))
-            # argmax of NaN is a class like any other.
-            finite = jnp.all(jnp.isfinite(logits), axis=-1)
-            predictions = jnp.where(finite, jnp.argmax(logits, axis=-1).astype(jnp.int32), -1)
+            predictions = base.first_largest(logits)
         counts = confusion_matrix(labels, predictions, mask, cls.num_classes)
         return cls(
             count_invalid(labels, mask, cls.num_classes),
@@ -139,16 +137,40 @@ class ConfusionMatrix(base.Scored):
 
 
 def class_table(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1, IoU (float64, NaN where undefined) and support of each class.
+    """`class_figures` of a confusion matrix (C, C); `support` stays an integer."""
+    hits, reference, predicted = marginals(matrix)
+    return {**class_figures(hits, reference, predicted), "support": reference}
+
+
+def summary(matrix: np.ndarray) -> dict[str, float]:
+    """`figures` of a confusion matrix (C, C), rows the reference, columns the prediction."""
+    return base.numbers(figures(*marginals(matrix)))
+
+
+def marginals(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, positions in the reference and predicted positions of each class, (C,) int64.
 
     Args:
         matrix: (C, C) counts, rows the reference, columns the prediction.
-
-    Returns:
-        Arrays (C,). `support` is the number of positions of the class in the reference.
     """
     matrix = np.asarray(matrix, np.int64)
-    hits, reference, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    return np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+
+
+def class_figures(
+    hits: np.ndarray, reference: np.ndarray, predicted: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Precision, recall, F1, IoU (float64, NaN where undefined) and support of each class.
+
+    Args:
+        hits: (..., K) positions of each class that are right.
+        reference: (..., K) positions of each class in the reference.
+        predicted: (..., K) positions predicted as each class.
+
+    Returns:
+        Arrays (..., K). `support` is the number of positions of the class in the reference.
+    """
+    hits, reference, predicted = (np.asarray(x, float) for x in (hits, reference, predicted))
     present = (reference + predicted) > 0
     return {
         "precision": base.ratio(hits, predicted, present),
@@ -159,55 +181,45 @@ def class_table(matrix: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def overall_accuracy(matrix: np.ndarray) -> float:
-    """The share of positions on the diagonal; NaN for an empty matrix."""
-    matrix = np.asarray(matrix, np.int64)
-    return float(base.ratio(np.trace(matrix), matrix.sum(), matrix.sum() > 0))
-
-
-def average_accuracy(matrix: np.ndarray) -> float:
-    """Mean recall over the classes that occur in the reference; NaN for an empty matrix."""
-    table = class_table(matrix)
-    return base.mean(table["recall"], table["support"] > 0)
-
-
-def kappa(matrix: np.ndarray) -> float:
-    """Cohen's kappa, agreement beyond chance; NaN where chance alone agrees on everything.
-
-    Source: Cohen 1960, A Coefficient of Agreement for Nominal Scales.
-    """
-    # float64 before products: the square of 10^10 pixels does not fit int64.
-    matrix = np.asarray(matrix, np.int64).astype(float)
-    total = matrix.sum()
-    chance = matrix.sum(axis=1) @ matrix.sum(axis=0)
-    return float(
-        base.ratio(total * np.trace(matrix) - chance, total**2 - chance, total**2 > chance)
-    )
-
-
-def summary(matrix: np.ndarray) -> dict[str, float]:
-    """Every figure of the whole matrix, with the averaging in its name.
+def figures(
+    hits: np.ndarray, reference: np.ndarray, predicted: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Every figure of whole sets, from what their confusion matrices leave of each class.
 
     Args:
-        matrix: (C, C) counts, rows the reference, columns the prediction.
+        hits: (..., K) positions of each class that are right.
+        reference: (..., K) positions of each class in the reference.
+        predicted: (..., K) positions predicted as each class.
 
     Returns:
-        `overall_accuracy`, `average_accuracy` (over `classes_in_reference`), `kappa`,
-        `precision_macro`, `f1_macro`, `iou_macro` (over `classes_counted`), those two counts, and
-        `samples_counted`, the number of positions. NaN where nothing was counted.
+        Arrays (...) float64, with the averaging in the name, NaN where nothing was counted:
+        `overall_accuracy`; `average_accuracy`, mean recall over `classes_in_reference`; `kappa`,
+        Cohen's, agreement beyond chance, NaN where chance alone agrees on everything;
+        `precision_macro`, `f1_macro`, `iou_macro` over `classes_counted`;
+        `iou_frequency_weighted`, each class with its share of the reference; those two numbers
+        of classes; and `samples_counted`, the number of positions.
+
+    Source: Cohen 1960, A Coefficient of Agreement for Nominal Scales; Long, Shelhamer and
+    Darrell 2015, Fully Convolutional Networks for Semantic Segmentation (frequency-weighted IU).
     """
-    matrix = np.asarray(matrix, np.int64)
-    table = class_table(matrix)
-    present = ~np.isnan(table["f1"])
-    macro = {
-        f"{name}_macro": base.mean(table[name], present) for name in ("precision", "f1", "iou")
-    }
+    # float64 before products: the square of 10^10 pixels does not fit int64.
+    hits, reference, predicted = (
+        np.asarray(x, float, order="C") for x in (hits, reference, predicted)
+    )
+    table = class_figures(hits, reference, predicted)
+    present, in_reference = ~np.isnan(table["f1"]), reference > 0
+    total, right = reference.sum(axis=-1), hits.sum(axis=-1)
+    chance = np.sum(reference * predicted, axis=-1)
+    shares = np.where(in_reference, reference * table["iou"], 0.0)
     return {
-        "overall_accuracy": overall_accuracy(matrix),
-        "average_accuracy": average_accuracy(matrix),
-        "kappa": kappa(matrix),
-        **macro,
-        "classes_counted": float(present.sum()),
-        "classes_in_reference": float((table["support"] > 0).sum()),
-        "samples_counted": float(matrix.sum()),
+        "overall_accuracy": base.ratio(right, total, total > 0),
+        "average_accuracy": base.means(table["recall"], in_reference),
+        "kappa": base.ratio(total * right - chance, total**2 - chance, total**2 > chance),
+        **{
+            f"{name}_macro": base.means(table[name], present) for name in ("precision", "f1", "iou")
+        },
+        "iou_frequency_weighted": base.ratio(shares.sum(axis=-1), total, total > 0),
+        "classes_counted": present.sum(axis=-1).astype(float),
+        "classes_in_reference": in_reference.sum(axis=-1).astype(float),
+        "samples_counted": total,
     }

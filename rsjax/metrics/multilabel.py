@@ -133,23 +133,9 @@ class MultilabelCounts(base.Scored):
         Raises:
             DatasetError, RsjaxError: see `Scored.check`.
         """
-        table = self.per_class()
-        present = table["support"] > 0
-        tp, fp, fn, tn = (
-            int(np.sum(np.asarray(count, np.int64)))
-            for count in (self.tp, self.fp, self.fn, self.tn)
-        )
-        samples = int(self.samples)
-        micro = _table(np.asarray(tp), np.asarray(fp), np.asarray(fn))
-        names = ("precision", "recall", "f1")
-        return {
-            **{f"{name}_macro": base.mean(table[name], present) for name in names},
-            **{f"{name}_micro": float(micro[name]) for name in names},
-            "subset_accuracy": float(base.ratio(int(self.exact), samples, samples > 0)),
-            "hamming_loss": float(base.ratio(fp + fn, tp + fp + fn + tn, samples > 0)),
-            "classes_counted": float(present.sum()),
-            "samples_counted": float(samples),
-        }
+        self.check()
+        counts = (self.tp, self.fp, self.fn, self.exact, self.samples)
+        return base.numbers(figures(*counts))
 
     def per_class(self) -> dict[str, np.ndarray]:
         """`precision`, `recall`, `f1` (NaN where undefined) and `support`, each (C,).
@@ -158,10 +144,42 @@ class MultilabelCounts(base.Scored):
             DatasetError, RsjaxError: see `Scored.check`.
         """
         self.check()
-        return _table(*(np.asarray(count, np.int64) for count in (self.tp, self.fp, self.fn)))
+        counts = (np.asarray(count, np.int64) for count in (self.tp, self.fp, self.fn))
+        return class_figures(*counts)
 
 
-def _table(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+def figures(tp: Any, fp: Any, fn: Any, exact: Any, samples: Any) -> dict[str, np.ndarray]:
+    """The figures of whole sets, see `MultilabelCounts.compute`.
+
+    Args:
+        tp: (..., K) true positives of each class.
+        fp: (..., K) false positives.
+        fn: (..., K) false negatives.
+        exact: (...) positions where all classes are right.
+        samples: (...) positions that count.
+
+    Returns:
+        Arrays (...) float64.
+    """
+    tp, fp, fn, exact, samples = (
+        np.asarray(count, float, order="C") for count in (tp, fp, fn, exact, samples)
+    )
+    table = class_figures(tp, fp, fn)
+    present = table["support"] > 0
+    micro = class_figures(tp.sum(axis=-1), fp.sum(axis=-1), fn.sum(axis=-1))
+    wrong, names = (fp + fn).sum(axis=-1), ("precision", "recall", "f1")
+    return {
+        **{f"{name}_macro": base.means(table[name], present) for name in names},
+        **{f"{name}_micro": micro[name] for name in names},
+        "subset_accuracy": base.ratio(exact, samples, samples > 0),
+        "hamming_loss": base.ratio(wrong, samples * tp.shape[-1], samples > 0),
+        "classes_counted": present.sum(axis=-1).astype(float),
+        "samples_counted": samples,
+    }
+
+
+def class_figures(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall, F1 (NaN where undefined) and support of counts of any one shape."""
     seen = (tp + fp + fn) > 0
     return {
         "precision": base.ratio(tp, tp + fp, seen),

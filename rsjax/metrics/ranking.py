@@ -8,8 +8,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from rsjax.metrics import base
+
+LARGEST = 2**22  # entries of one block of (steps, sets), 32 MiB
 
 
 @flax.struct.dataclass
@@ -109,14 +112,9 @@ class AveragePrecision(base.Scored):
             DatasetError, RsjaxError: see `Scored.check`.
         """
         scores, labels = self._collected()
-        each = _per_class(scores, labels)
-        present = ~np.isnan(each)
-        return {
-            "mAP_macro": base.mean(each, present),
-            "mAP_micro": average_precision(scores.ravel(), labels.ravel()),
-            "classes_counted": float(present.sum()),
-            "samples_counted": float(len(scores)),
-        }
+        one = np.ones((1, len(scores)))
+        found, _ = figures(scores, labels, one)
+        return {name: float(value[0]) for name, value in found.items()}
 
     def per_class(self) -> dict[str, np.ndarray]:
         """`average_precision` (NaN without positives) and `support`, each (C,).
@@ -125,8 +123,9 @@ class AveragePrecision(base.Scored):
             DatasetError, RsjaxError: see `Scored.check`.
         """
         scores, labels = self._collected()
+        one = np.ones((1, len(scores)))
         return {
-            "average_precision": _per_class(scores, labels),
+            "average_precision": _per_class(scores, labels, one)[0],
             "support": labels.sum(axis=0, dtype=np.int64),
         }
 
@@ -146,31 +145,78 @@ def _concatenate(batches: tuple[Any, ...], masks: list[np.ndarray], none: np.nda
     return np.concatenate([none, *chosen])
 
 
-def _per_class(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    columns = zip(scores.T, labels.T, strict=True)
-    return np.array([average_precision(score, label) for score, label in columns])
-
-
-def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The sum of precision times the step in recall, over the distinct scores from high to low.
-
-    Equal scores are one step: their order carries no information. No interpolation.
+def figures(
+    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The figures of `AveragePrecision` of sets that count each position a number of times.
 
     Args:
-        scores: (N,), finite.
-        labels: bool (N,).
+        scores: (N, K), finite.
+        labels: bool (N, K).
+        weights: (R, N) non-negative integers, how often each position counts in each set.
 
     Returns:
-        A value in [0, 1]; NaN without positives.
+        Figures (R,) and figures per class (R, K), float64.
+    """
+    each = _per_class(scores, labels, weights)
+    present = ~np.isnan(each)
+    overall = {
+        "mAP_macro": base.means(each, present),
+        "mAP_micro": average_precision(scores, labels, weights),
+        "classes_counted": present.sum(axis=-1).astype(float),
+        "samples_counted": weights.sum(axis=-1, dtype=float),
+    }
+    return overall, {
+        "average_precision": each,
+        "support": weights.astype(float) @ labels.astype(float),
+    }
+
+
+def _per_class(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    columns = zip(scores.T[..., None], labels.T[..., None], strict=True)
+    return np.stack([average_precision(s, y, weights) for s, y in columns], axis=-1)
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The sum of precision times the step in recall, over the distinct scores from high to low.
+
+    Equal scores are one step: their order carries no information. No interpolation. One sort
+    serves all sets.
+
+    Args:
+        scores: (N, K), finite; the entries of all columns are ranked together.
+        labels: bool (N, K).
+        weights: (R, N) non-negative integers, how often each row counts in each set.
+
+    Returns:
+        Values in [0, 1], (R,); NaN for a set without positives.
 
     Source: Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval, ch. 8.
     """
-    if not np.any(labels):
-        return float("nan")
-    order = np.argsort(scores)[::-1]
-    scores, labels = scores[order], labels[order]
-    # The last place of each run of equal scores.
-    last = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
-    hits = np.cumsum(labels, dtype=np.int64)[last]
-    steps = np.diff(hits, prepend=0)
-    return float(np.sum(steps * (hits / (last + 1))) / hits[-1])
+    (count, columns), weights = scores.shape, np.asarray(weights, float)
+    order = np.argsort(scores, axis=None)[::-1]
+    ranked, actual = scores.ravel()[order], labels.ravel()[order]
+    if not actual.any():
+        return np.full(len(weights), np.nan)
+    # The run of equal scores of each entry, then the first run at or after it with a positive:
+    # recall steps only there. Entries after the last positive change nothing.
+    run = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])
+    steps = np.unique(run[actual])
+    step = np.searchsorted(steps, run)
+    ranks = step < len(steps)
+
+    def entries(chosen: np.ndarray) -> sparse.csr_array:
+        """How many of the chosen entries of each row come in at each step, (steps, N)."""
+        cells = (step[chosen], order[chosen] // columns)
+        return sparse.csr_array((np.ones(len(cells[0])), cells), shape=(len(steps), count))
+
+    predicted, right = entries(ranks), entries(ranks & actual)
+    parts = []
+    for part in np.array_split(weights, -(-len(weights) * len(steps) // LARGEST) or 1):
+        rises = right @ part.T
+        hits = np.cumsum(rises, axis=0)
+        precision = base.ratio(hits, np.cumsum(predicted @ part.T, axis=0))
+        # Contiguous rows, so that one set and many are added in the same order.
+        area = np.ascontiguousarray((rises * precision).T).sum(axis=-1)
+        parts.append(base.ratio(area, hits[-1], hits[-1] > 0))
+    return np.concatenate(parts)

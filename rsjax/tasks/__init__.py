@@ -8,16 +8,16 @@ one is a module with `make(options, classes, class_counts) -> Task` and a line i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from rsjax.errors import ConfigError
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
 
 TASKS = {
     "classification": "classification",
@@ -32,6 +32,7 @@ class Task:
 
     Attributes:
         name: name in `TASKS`.
+        kind: 'softmax' or 'sigmoid': what makes probabilities of logits.
         outputs: channels of the logits.
         headline: the figure of the evaluation that chooses the best checkpoint; larger is better.
         metrics: metric classes by name, as `rsjax.metrics` has them.
@@ -40,6 +41,9 @@ class Task:
         labels: raw batch -> what the metrics take.
         counts: labels, valid (B,) -> mask of the labels, true at what the metrics count.
         loss: (logits, target, valid) -> float32 scalar.
+        samples: (logits, labels, mask) -> what is kept of each sample of an evaluation, (B, ...).
+        figures: those samples and weights (R, N) -> the figures of the metrics, of each of the R
+            weighted sets: ({name: (R,)}, {name: (R, K)}); see `rsjax.metrics.weighted`.
         probabilities: logits -> float32 (B, K) or (B, H, W, K).
         decide: probabilities (..., K) numpy -> (..., K) bool, the predicted classes.
         baseline: class counts, number of samples -> the headline figure of always predicting the
@@ -47,6 +51,7 @@ class Task:
     """
 
     name: str
+    kind: str
     outputs: int
     headline: str
     metrics: dict[str, Any]
@@ -54,6 +59,8 @@ class Task:
     labels: Callable[[Mapping[str, jax.Array]], jax.Array]
     counts: Callable[[jax.Array, jax.Array], jax.Array]
     loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    samples: Callable[[jax.Array, jax.Array, jax.Array], dict[str, jax.Array]]
+    figures: Callable[[Mapping[str, np.ndarray], np.ndarray], Any]
     probabilities: Callable[[jax.Array], jax.Array]
     decide: Callable[[np.ndarray], np.ndarray]
     baseline: Callable[[Sequence[int], int], float]
@@ -66,26 +73,55 @@ def make(
 
     Args:
         name: name in `TASKS`.
-        options: the `task` part of the config.
+        options: the `task` part of the config; what it lacks has its default.
         classes: number of classes.
-        class_counts: samples of each class in the train split, for class weights.
+        class_counts: samples (segmentation: pixels) of each class in the train split, for class
+            weights; None: no weights.
 
     Raises:
-        ConfigError: no task has this name; the known ones are listed.
+        ConfigError: no task has this name, or a loss that does not fit.
     """
+    from rsjax import config
+
     if name not in TASKS:
         raise ConfigError(f"unknown task {name!r}; known tasks: {', '.join(sorted(TASKS))}")
     module = importlib.import_module(f"{__name__}.{TASKS[name]}")
-    return module.make(options, classes, class_counts)
+    return module.make({**config.base().task.to_dict(), **options}, classes, class_counts)
 
 
-def class_weights(rule: str, class_counts: Sequence[int] | None) -> np.ndarray | None:
-    """Weights of the classes for the loss: None, or inverse to their counts with mean 1.
+def losses_of(
+    options: Mapping[str, Any],
+    default: str,
+    kind: str,
+    class_counts: Sequence[int] | None,
+    pixels: bool = False,
+) -> Callable[..., jax.Array]:
+    """The weighted sum of the losses that the options name: (logits, labels, *, mask) -> scalar.
 
-    A class without samples in the train split gets the weight of the rarest that has some.
+    Args:
+        options: of the task: losses, loss_options, label_smoothing, class_weights, and
+            `present_totals` for the weights by median frequency.
+        default: the loss where none is named.
+        kind: 'softmax' or 'sigmoid', see `rsjax.losses.KINDS`.
+        class_counts: for the class weights.
+        pixels: whether labels are maps of class indices.
+
+    Raises:
+        ConfigError: an unknown loss, option or kind.
     """
-    if rule == "none" or class_counts is None:
-        return None
-    counts = np.asarray(class_counts, float)
-    inverse = 1.0 / np.maximum(counts, counts[counts > 0].min())
-    return (inverse / inverse.mean()).astype(np.float32)
+    from rsjax.losses import combined, weights
+
+    named = tuple((name, weight) for name, weight in options["losses"]) or ((default, 1.0),)
+    given = {name: dict(values) for name, values in dict(options["loss_options"]).items()}
+    if options["label_smoothing"] and default in dict(named):
+        given[default] = {"label_smoothing": options["label_smoothing"], **given.get(default, {})}
+    # Scenes of one class have distributions as targets, which mixup makes mixtures of.
+    mixtures = kind == "softmax" and not pixels
+    summed = combined.make(named, given, kind=kind, pixels=pixels, mixtures=mixtures)
+    chosen = weights.class_weights(
+        options["class_weights"],
+        class_counts,
+        options["effective_beta"],
+        present_totals=options.get("present_totals"),
+    )
+    return functools.partial(summed, class_weights=chosen)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import pathlib
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from rsjax import datasets
+from rsjax import datasets, landcover
 from rsjax.errors import CheckpointError, ConfigError, ShardError
 from rsjax.input import build, manifest
 from rsjax.input.preprocess import Inputs, make_inputs
 from rsjax.input.source import ShardSource
+from rsjax.landcover import Nomenclature
+from rsjax.metrics import boundary
 from rsjax.training import hosts
 
 log = logging.getLogger("rsjax")
@@ -67,10 +72,96 @@ def _simulate(config: ConfigDict) -> None:
     build.build(d.dataset, source, d.data_dir, d.options.to_dict())
 
 
-def open_split(config: ConfigDict, root: pathlib.Path, split: str, inputs: Inputs) -> ShardSource:
-    """The records of a split, with the entries that the model and the task need."""
-    fit = {name: (config.data.fit_px,) * 2 for name in inputs.images} if config.data.fit_px else {}
-    return ShardSource(root, split, columns=[*inputs.images, "label"], fit=fit)
+def open_split(
+    config: ConfigDict, root: pathlib.Path, split: str, inputs: Sequence[Inputs], task: str
+) -> ShardSource:
+    """The records of a split, with the entries that the models and the task need."""
+    images = sorted({name for one in inputs for name in one.images})
+    fit = {name: (config.data.fit_px,) * 2 for name in images} if config.data.fit_px else {}
+    target = "mask" if task == "segmentation" else "label"
+    return ShardSource(root, split, columns=[*images, target], fit=fit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """The classes of a task on these shards.
+
+    Attributes:
+        nomenclature: of the task.
+        options: of the task that follow from the shards, for `rsjax.tasks.make`.
+        counts: split, or several joined by '+', -> samples (segmentation: pixels) of each class.
+    """
+
+    nomenclature: Nomenclature
+    options: dict[str, Any]
+    counts: Callable[[str], list[int]]
+
+
+def read_classes(task: Mapping[str, Any], made: manifest.Manifest) -> Classes:
+    """Which classes a task has on these shards, and how many samples of each.
+
+    Args:
+        task: the `task` part of a config.
+        made: the shards.
+
+    Raises:
+        ConfigError: the task needs labels or masks that the shards do not have.
+        NomenclatureError: no crosswalk to `task.nomenclature`.
+    """
+    info, wanted = made.info, task.get("nomenclature", "")
+    kind = {"classification": "index", "multilabel": "multihot"}.get(task["name"])
+    if kind is not None:
+        if info.label != kind or wanted:
+            has = {"index": "one label a scene", "multihot": "several labels a scene"}
+            problem = (
+                "task.nomenclature is for segmentation"
+                if wanted
+                else f"{info.title} has {has.get(str(info.label), 'no labels of scenes')}"
+            )
+            raise ConfigError(f"task.name={task['name']!r}: {problem}. Choose another task.name")
+        return Classes(made.nomenclature, {}, lambda split: _counts(made, split, "class_counts"))
+    source = made.mask_nomenclature
+    if source is None or info.mask is None:
+        raise ConfigError(
+            f"task.name={task['name']!r}: {made.root} holds no reference maps. Prepare the "
+            "dataset with them, or choose another task.name"
+        )
+    target = landcover.load(wanted) if wanted else source
+    merge = source.crosswalk(target)
+
+    def counts(split: str) -> list[int]:
+        found = np.asarray(_counts(made, split, "mask_counts"), np.int64)
+        merged = np.zeros(256, np.int64)
+        np.add.at(merged, merge, found)
+        return merged[: len(target)].tolist()
+
+    gsd = next((s.gsd_m for s in info.images.values() if (s.height, s.width) == info.mask), None)
+    tolerance, unit = task.get("boundary_tolerance", 0.0075), task.get("boundary_unit", "diagonal")
+    options = {
+        "merge": None if target is source else merge,
+        "boundary_radius_px": boundary.radius_of(tolerance, unit, info.mask, gsd),
+    }
+    return Classes(target, options, counts)
+
+
+def read_shards(config: ConfigDict) -> manifest.Manifest:
+    """The manifest of the shards of a config; see `find_shards`."""
+    return manifest.load(find_shards(config))
+
+
+def check_texts(config: ConfigDict, made: manifest.Manifest) -> None:
+    """Refuses text entries that the shards do not have.
+
+    Raises:
+        ConfigError: names them, and what there is.
+    """
+    known = ("id", *made.info.metadata)
+    asked = [*config.eval.group_by, *filter(None, [config.eval.blocks])]
+    if unknown := [name for name in asked if name not in known]:
+        raise ConfigError(
+            f"eval.group_by and eval.blocks: {made.root} has no text entries {unknown}; it has "
+            f"{', '.join(known)}"
+        )
 
 
 def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manifest, Inputs]:
@@ -90,13 +181,18 @@ def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manife
             for sensor, bands in made.info.published_statistics.items()
         }
     grid = (config.data.grid_px,) * 2
+    if config.task.name == "segmentation" and made.info.mask not in (None, grid):
+        rows, columns = made.info.mask
+        raise ConfigError(
+            f"data.grid_px={config.data.grid_px}: the reference maps of {made.info.title} have "
+            f"{rows} x {columns} pixels, and are not resampled. Set data.grid_px={rows}"
+        )
     images = dict(made.info.images)
     return made, make_inputs(images, config.data.bands, statistics, grid, config.data.resample)
 
 
-def class_counts(made: manifest.Manifest, split: str) -> list[int]:
-    """Samples of each class in a split, or in several joined by '+'."""
-    parts = [made.splits[name]["class_counts"] for name in split.split("+") if name in made.splits]
+def _counts(made: manifest.Manifest, split: str, kind: str) -> list[int]:
+    parts = [made.splits[name][kind] for name in split.split("+") if name in made.splits]
     return [sum(values) for values in zip(*parts, strict=True)]
 
 

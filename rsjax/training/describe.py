@@ -14,11 +14,14 @@ from rsjax import bundle
 from rsjax.config import to_json
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
+from rsjax.landcover import Nomenclature
 from rsjax.tasks import Task
 from rsjax.training import hosts, layout
 
 
-def describe(config: ConfigDict, made: Manifest, inputs: Inputs, task: Task) -> dict[str, Any]:
+def describe(
+    config: ConfigDict, made: Manifest, inputs: Inputs, task: Task, classes: Nomenclature
+) -> dict[str, Any]:
     """Model, task, inputs, classes, data, config and versions of a run, as plain JSON types."""
     return {
         "rsjax": rsjax.__version__,
@@ -28,7 +31,7 @@ def describe(config: ConfigDict, made: Manifest, inputs: Inputs, task: Task) -> 
         "task": to_json(config.task),
         "headline": task.headline,
         "inputs": inputs.to_json(),
-        "nomenclature": made.nomenclature.to_json(),
+        "nomenclature": classes.to_json(),
         "trained_on": {**source_of(made), "split": config.data.train_split},
         "config": to_json(config),
     }
@@ -50,7 +53,6 @@ def save_bundle(
     workdir: pathlib.Path,
     state: dict[str, Any],
     inputs: Inputs,
-    made: Manifest,
     about: dict[str, Any],
     step: int,
     figures: dict[str, float],
@@ -60,6 +62,7 @@ def save_bundle(
     variables = layout.to_host(variables, state["step"].sharding.mesh)
     if jax.process_index() == 0:
         told = {**about, "step": step, "validation": figures}
-        model = bundle.Model(variables, inputs, made.nomenclature, told)
+        classes = Nomenclature.from_json(told.pop("nomenclature"))
+        model = bundle.Model(variables, inputs, classes, told)
         bundle.save(model, workdir / "bundle")
     hosts.barrier("bundle saved")

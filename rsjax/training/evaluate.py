@@ -6,7 +6,7 @@ import dataclasses
 import io
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,8 +14,10 @@ import numpy as np
 
 from rsjax import sealed
 from rsjax.errors import RsjaxError
-from rsjax.metrics import to_host
+from rsjax.metrics import resample, to_host
 from rsjax.tasks import Task
+
+TABLES = ("reliability", "intervals", "per_class_intervals", "groups")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +28,23 @@ class Results:
         scalars: figures of the whole split; names state the averaging.
         per_class: figures of each class, (C,).
         matrix: confusion matrix (C, C), rows the reference, or None.
-        samples: per record in order: index, labels, probabilities (N, K), loss (N,).
+        samples: per record in order: index, loss, and what the task keeps: labels and
+            probabilities (N, K), or counts of the pixels (N, K); `rsjax.tasks` has the rest.
+        reliability: how often the confident are right: lower, upper, confidence, accuracy, count
+            of each bin; empty where it was not measured.
+        intervals: figure -> [low, high], of the resampled set.
+        per_class_intervals: figure -> [low of each class, high of each class].
+        groups: text entry -> its value -> figures of the records that have it.
     """
 
     scalars: dict[str, float]
     per_class: dict[str, np.ndarray]
     matrix: np.ndarray | None
     samples: dict[str, np.ndarray]
+    reliability: dict[str, Any] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, Any] = dataclasses.field(default_factory=dict)
+    per_class_intervals: dict[str, Any] = dataclasses.field(default_factory=dict)
+    groups: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def save(self, folder: pathlib.Path, split: str, about: dict[str, Any]) -> None:
         """Writes `split.json` (figures) and `split.npz` (samples) into `folder`."""
@@ -42,7 +54,8 @@ class Results:
         table = {name: values.tolist() for name, values in self.per_class.items()}
         matrix = None if self.matrix is None else self.matrix.tolist()
         data = {**about, "split": split, "scalars": self.scalars, "per_class": table}
-        sealed.write(folder / f"{split}.json", {**data, "confusion_matrix": matrix})
+        data |= {"confusion_matrix": matrix, **{name: getattr(self, name) for name in TABLES}}
+        sealed.write(folder / f"{split}.json", data)
 
 
 def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
@@ -66,14 +79,15 @@ def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
         {name: np.asarray(values, float) for name, values in data.pop("per_class").items()},
         None if matrix is None else np.asarray(matrix, np.int64),
         samples,
+        **{name: data.pop(name, {}) for name in TABLES},
     )
     return results, data
 
 
 def evaluate(
     eval_step: Callable[..., Any],
-    params: Any,
-    batch_stats: Any,
+    variables: Any,
+    temperatures: Any,
     batches: Iterable[dict[str, Any]],
     task: Task,
     class_counts: list[int],
@@ -82,8 +96,8 @@ def evaluate(
 
     Args:
         eval_step: jitted; its outputs are replicated, so every process has all of them.
-        params: parameters.
-        batch_stats: batch statistics.
+        variables: of each model.
+        temperatures: of each model.
         batches: batches on the mesh.
         task: metrics and baseline.
         class_counts: samples of each class in the split, for the baseline.
@@ -95,7 +109,7 @@ def evaluate(
     parts: list[dict[str, np.ndarray]] = []
     pending = None
     for batch in batches:
-        ahead = eval_step(params, batch_stats, batch)
+        ahead = eval_step(variables, temperatures, batch)
         if pending is not None:
             total = _collect(total, parts, pending)
         pending = ahead  # read one batch late: the device works while the host counts
@@ -112,7 +126,52 @@ def evaluate(
         per_class |= metric.per_class()
     scalars[f"{task.headline}_of_class_frequencies"] = task.baseline(class_counts, len(keep[keep]))
     matrix = np.asarray(total["confusion"].counts) if "confusion" in total else None
-    return Results(scalars, per_class, matrix, samples)
+    reliability = total["calibration"].reliability() if "calibration" in total else {}
+    plain = {name: np.asarray(values).tolist() for name, values in reliability.items()}
+    return Results(scalars, per_class, matrix, samples, plain)
+
+
+def analyse(
+    results: Results, task: Task, texts: Callable[[str], list[str]], options: Mapping[str, Any]
+) -> Results:
+    """The results with intervals and with the figures of groups, from the kept samples.
+
+    Args:
+        results: of `evaluate`.
+        task: says how figures follow from samples.
+        texts: text entry -> its value of each record, in the order of `results.samples`.
+        options: the `eval` part of the config.
+
+    Raises:
+        ConfigError: too few blocks.
+        ShardError: a text entry that the shards do not have.
+    """
+    groups = {
+        name: resample.groups(task.figures, results.samples, texts(name))
+        for name in options["group_by"]
+    }
+    intervals: Any = ({}, {})
+    if options["bootstrap"]:
+        blocks = None
+        if options["blocks"]:
+            blocks = np.unique(texts(options["blocks"]), return_inverse=True)[1]
+        intervals = resample.intervals(
+            task.figures,
+            results.samples,
+            blocks,
+            options["bootstrap"],
+            options["level"],
+            seed=0,
+        )
+    scalars, per_class = intervals
+    return dataclasses.replace(
+        results,
+        intervals={name: [float(v) for v in pair] for name, pair in scalars.items()},
+        per_class_intervals={
+            name: [np.asarray(v).tolist() for v in pair] for name, pair in per_class.items()
+        },
+        groups=groups,
+    )
 
 
 def _collect(total: dict[str, Any], parts: list[dict[str, np.ndarray]], pending: Any) -> Any:

@@ -1,50 +1,60 @@
-"""Evaluates models on splits of prepared shards: during a run, at its end, and on their own."""
+"""Evaluates models on splits of prepared shards: during a run, at its end, and on their own.
+
+One path for all: one model or an ensemble, with its temperature, over the symmetries of the square
+or not, the moving average where there is one.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rsjax import bundle
+from rsjax import averaging, bundle, tasks
 from rsjax.config import to_json
-from rsjax.errors import RsjaxError, SensorError
+from rsjax.errors import ConfigError, RsjaxError, SensorError
 from rsjax.input import pipeline
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
 from rsjax.tasks import Task
-from rsjax.training import data, layout, report, sharding, step
+from rsjax.training import data, layout, report, sharding, shown, step
 from rsjax.training.describe import source_of
-from rsjax.training.evaluate import Results, evaluate
+from rsjax.training.evaluate import Results, analyse, evaluate
 
 log = logging.getLogger("rsjax")
-Examiner = Callable[[dict[str, Any], str], Results]
+Member = tuple[Any, Inputs, Any]  # Linen module, its input, shardings of its parameters
+Examiner = Callable[..., Results]
 
 
 def make_examiner(
     config: ConfigDict,
     made: Manifest,
-    model: Any,
     task: Task,
-    inputs: Inputs,
+    members: Sequence[Member],
+    counts: Callable[[str], list[int]],
     mesh: Mesh,
-    placed: Any,
+    tta: str = "none",
 ) -> Examiner:
-    """A function (state, split) -> results; it uses the moving average where the state has one.
+    """A function (states, split, temperatures=1 each) -> results.
+
+    A state has 'params' and 'batch_stats', and the moving average 'ema' in place of the parameters
+    where that is not empty. There is one for each member.
 
     Args:
         config: batch size and threads of the evaluation.
         made: the shards.
-        model: the Linen module.
         task: labels, loss and metrics.
-        inputs: the model's input.
+        members: the models; of several, probabilities are averaged.
+        counts: split -> samples of each class, for the baseline.
         mesh: the devices.
-        placed: shardings of the parameters.
+        tta: see `rsjax.averaging`.
 
     Raises:
         ConfigError: the devices cannot share eval_batch_size evenly.
@@ -52,41 +62,143 @@ def make_examiner(
     sharding.check_batch("eval_batch_size", config.eval_batch_size, mesh)
     same, over_data = sharding.replicated(mesh), sharding.over_data(mesh)
     reader = sharding.reader_of(over_data, config.eval_batch_size)
+    inputs = [one for _, one, _ in members]
+    layouts = tuple({"params": placed, "batch_stats": same} for _, _, placed in members)
+    logits_of = averaging.logits_of([(m, one) for m, one, _ in members], task.kind, tta)
     eval_step = jax.jit(
-        step.make_eval_step(model, task, inputs),
-        in_shardings=(placed, same, over_data),
+        step.make_eval_step(logits_of, task),
+        in_shardings=(layouts, same, over_data),
         out_shardings=same,
     )
 
-    def examine(state: dict[str, Any], split: str) -> Results:
+    def examine(
+        states: Sequence[dict[str, Any]], split: str, temperatures: Sequence[float] | None = None
+    ) -> Results:
         batches = pipeline.eval_batches(
-            data.open_split(config, made.root, split, inputs),
+            data.open_split(config, made.root, split, inputs, task.name),
             config.eval_batch_size,
             config.data.threads,
             config.data.buffer,
             *reader,
             stall_s=config.data.stall_s,
         )
+        variables = put(states, members, same)
+        each = np.asarray(temperatures or [1.0] * len(members), np.float32)
         return evaluate(
             eval_step,
-            layout.put(state.get("ema") or state["params"], placed),
-            layout.put(state["batch_stats"], same),
+            variables,
+            layout.put(each, same),
             pipeline.OnMesh(batches, over_data),
             task,
-            data.class_counts(made, split),
+            counts(split),
         )
 
     return examine
 
 
+def put(states: Sequence[dict[str, Any]], members: Sequence[Member], same: Any) -> tuple[Any, ...]:
+    """The variables of each member on the mesh."""
+    return tuple(
+        {
+            "params": layout.put(state.get("ema") or state["params"], placed),
+            "batch_stats": layout.put(state["batch_stats"], same),
+        }
+        for state, (_, _, placed) in zip(states, members, strict=True)
+    )
+
+
+def evaluate_bundles(
+    config: ConfigDict, made: Manifest, trained: Sequence[bundle.Model], split: str, mesh: Mesh
+) -> Results:
+    """Everything that a report says: figures with intervals, groups, pictures' maps.
+
+    Args:
+        config: its `eval` part says how.
+        made: the shards.
+        trained: the model, or the members of an ensemble; classes and task are of the first.
+        split: the split, or several joined by '+'.
+        mesh: the devices.
+
+    Raises:
+        RsjaxError: the models and the shards have other classes.
+        SensorError: they have other bands, units or sizes.
+    """
+    first = trained[0]
+    classes = data.read_classes(first.about["task"], made)
+    check_fit(made, trained, classes.nomenclature.names)
+    data.check_texts(config, made)
+    task = tasks.make(
+        first.task.name,
+        {**first.about["task"], **classes.options, "class_weights": "none"},
+        len(classes.nomenclature),
+    )
+    members = members_of(config, trained, mesh)
+    examine = make_examiner(config, made, task, members, classes.counts, mesh, config.eval.tta)
+    states = [one.variables for one in trained]
+    temperatures = [one.temperature for one in trained]
+    found = examine(states, split, temperatures)
+    if task.name == "segmentation":
+        maps = shown.predict(
+            config, made, task, members, put, states, temperatures, split, found, mesh
+        )
+        found = dataclasses.replace(found, samples={**found.samples, **maps})
+    if jax.process_index() == 0:
+        source = data.open_split(config, made.root, split, [first.inputs], task.name)
+        records = found.samples["index"]
+        found = analyse(
+            found, task, lambda name: source.texts(records, name), config.eval.to_dict()
+        )
+    return found
+
+
+def members_of(config: ConfigDict, trained: Sequence[bundle.Model], mesh: Mesh) -> list[Member]:
+    """The models with their parameters laid out as the config says."""
+    return [
+        (
+            one.module,
+            one.inputs,
+            layout.lay_out_params(one.variables["params"], mesh, config.mesh.rules),
+        )
+        for one in trained
+    ]
+
+
+def check_fit(made: Manifest, trained: Sequence[bundle.Model], names: tuple[str, ...]) -> None:
+    """Refuses models that do not fit each other or the shards.
+
+    Raises:
+        RsjaxError: other classes or tasks.
+        SensorError: other bands, units or sizes.
+    """
+    for one in trained:
+        known = one.classes()
+        if known.names != names:
+            raise RsjaxError(
+                f"the model knows the classes of '{known.name}' ({len(known)}), the shards in "
+                f"{made.root} have {len(names)} others: {', '.join(names[:5])}, ..."
+            )
+        if one.task.name != trained[0].task.name:
+            raise RsjaxError(
+                f"the models of an ensemble have the tasks {trained[0].task.name} and "
+                f"{one.task.name}; give models of one task"
+            )
+        for name, spec in one.inputs.images.items():
+            if made.info.images.get(name) != spec:
+                raise SensorError(
+                    f"entry '{name}': the model takes {spec}, the shards in {made.root} have "
+                    f"{made.info.images.get(name)}"
+                )
+
+
 def test_best(
-    workdir: pathlib.Path, examine: Examiner, made: Manifest, split: str
+    config: ConfigDict, workdir: pathlib.Path, made: Manifest, split: str, mesh: Mesh
 ) -> dict[str, float]:
     """Figures of the model in the bundle, the best of the run, on a split; and the report."""
     best = bundle.load(workdir)
-    found = examine(best.variables, split)
+    found = evaluate_bundles(config, made, [best], split, mesh)
     if jax.process_index() == 0:
-        found.save(workdir / "eval", split, {**best.about, "evaluated_on": source_of(made)})
+        about = {**best.about, "nomenclature": best.classes().to_json()}
+        found.save(workdir / "eval", split, {**about, "evaluated_on": source_of(made)})
         log.info("report: %s", report.write(workdir, split, made.root))
     return found.scalars
 
@@ -94,41 +206,43 @@ def test_best(
 def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     """Evaluates a trained model (`config.eval.checkpoint`, else that of `workdir`) on a split.
 
-    Bands, statistics and task are those of the model; the shards are those of the config.
+    With `config.eval.ensemble` the mean of it and of further models. Bands, statistics and task
+    are those of the model; the shards are those of the config.
 
     Raises:
         BundleError: there is no model, or one that cannot predict.
-        RsjaxError: the model and the shards have other classes.
+        RsjaxError: the models and the shards have other classes.
         SensorError: they have other bands, units or sizes.
         ShardError: the split, or an entry that the model needs, is not in the shards.
     """
     sharding.set_up(config)
     trained = bundle.load(config.eval.checkpoint or workdir)
-    made, _ = data.read_inputs(config, data.find_shards(config))
-    known = trained.classes()
-    if made.nomenclature.names != known.names:
-        raise RsjaxError(
-            f"the model knows the classes of '{known.name}', the shards in "
-            f"{made.root} are labelled with '{made.nomenclature.name}'"
-        )
-    for name, spec in trained.inputs.images.items():
-        if made.info.images.get(name) != spec:
-            raise SensorError(
-                f"entry '{name}': the model takes {spec}, the shards in {made.root} have "
-                f"{made.info.images.get(name)}"
-            )
-    mesh = sharding.make_mesh(config.mesh.model)
-    placed = layout.lay_out_params(trained.variables["params"], mesh, config.mesh.rules)
-    examine = make_examiner(
-        config, made, trained.module, trained.task, trained.inputs, mesh, placed
-    )
-    found = examine(trained.variables, config.eval.split)
+    trained.classes()
+    others = [bundle.load(path) for path in config.eval.ensemble]
+    made = data.read_shards(config)
+    mesh, split = sharding.make_mesh(config.mesh.model), config.eval.split
+    found = evaluate_bundles(config, made, [trained, *others], split, mesh)
     if jax.process_index() == 0:
-        # Published weights come without the config of their training.
-        about = {"config": to_json(config), **trained.about, "evaluated_on": source_of(made)}
-        found.save(workdir / "eval", config.eval.split, about)
+        # Published weights come without the config of their training; what is said of the
+        # evaluation is that of this one.
+        about = {**trained.about, "nomenclature": trained.classes().to_json()}
+        ran = to_json(config)
+        about["config"] = {**(about.get("config") or ran), "eval": ran["eval"]}
+        about["evaluated_on"] = source_of(made)
+        found.save(workdir / "eval", split, about)
         # The page of the run itself stays: it is about the split that the run ends with.
-        own = config.eval.split == config.data.test_split
-        file = "report.html" if own else f"report_{config.eval.split}.html"
-        log.info("report: %s", report.write(workdir, config.eval.split, made.root, file))
+        own = split == config.data.test_split
+        file = "report.html" if own else f"report_{split}.html"
+        log.info("report: %s", report.write(workdir, split, made.root, file))
     return found.scalars
+
+
+def fail_early(config: ConfigDict, made: Manifest) -> None:
+    """Refuses, before training, what the evaluation at its end would refuse.
+
+    Raises:
+        ConfigError: text entries that the shards do not have.
+    """
+    data.check_texts(config, made)
+    if config.eval.ensemble and config.mode == "train":
+        raise ConfigError("eval.ensemble is for mode=eval: a run trains one model")

@@ -18,9 +18,10 @@ from rsjax.config import flatten, steps_of, to_json
 from rsjax.errors import RsjaxError
 from rsjax.input import pipeline
 from rsjax.training import data, hosts, initial, layout, optimizer, sharding, speed, step
+from rsjax.training.calibrate import calibrate
 from rsjax.training.checkpoints import Checkpoints
 from rsjax.training.describe import describe, save_bundle
-from rsjax.training.examine import make_examiner, test_best
+from rsjax.training.examine import fail_early, make_examiner, test_best
 from rsjax.training.logging import Progress, Writer
 from rsjax.training.preemption import watch
 
@@ -69,13 +70,16 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         # -- Data ----------------------------------------------------------------------------
         root = data.find_shards(config)
         made, inputs = data.read_inputs(config, root)
-        train = data.open_split(config, root, config.data.train_split, inputs)
+        fail_early(config, made)
+        classes = data.read_classes(config.task, made)
+        train = data.open_split(config, root, config.data.train_split, [inputs], config.task.name)
         for name in filter(None, (config.data.validation_split, config.data.test_split)):
-            data.open_split(config, root, name, inputs)  # to fail now rather than hours later
+            data.open_split(
+                config, root, name, [inputs], config.task.name
+            )  # to fail now rather than hours later
         steps_per_epoch = len(train) / config.batch_size
         total_steps = steps_of(config, "total", steps_per_epoch)
         eval_every = steps_of(config, "eval_every", steps_per_epoch) or total_steps
-        counts = data.class_counts(made, config.data.train_split)
         if made.simulated:
             log.warning("the imagery is SIMULATED: figures say nothing about real scenes")
         log.info(
@@ -87,7 +91,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         )
 
         # -- Model, optimizer, state ---------------------------------------------------------
-        task = tasks.make(config.task.name, config.task.to_dict(), len(made.nomenclature), counts)
+        task = tasks.make(
+            config.task.name,
+            {**config.task.to_dict(), **classes.options},
+            len(classes.nomenclature),
+            classes.counts(config.data.train_split),
+        )
         make = functools.partial(
             models.get,
             config.model.name,
@@ -105,7 +114,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         state_shapes = jax.eval_shape(init)
         placed_params = layout.lay_out_params(state_shapes["params"], mesh, config.mesh.rules)
         placed = layout.lay_out_state(state_shapes, tx, placed_params, mesh)
-        about = describe(config, made, inputs, task)
+        about = describe(config, made, inputs, task, classes.nomenclature)
         size = sum(math.prod(p.shape) for p in jax.tree.leaves(shapes["params"]))
         log.info(
             "%s: %d parameters; the state takes %.1f MB on each device",
@@ -121,7 +130,9 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             out_shardings=(placed, same),
             donate_argnums=0,
         )
-        examine = make_examiner(config, made, model, task, inputs, mesh, placed_params)
+        examine = make_examiner(
+            config, made, task, [(model, inputs, placed_params)], classes.counts, mesh
+        )
 
         # -- Resume, or start ----------------------------------------------------------------
         # The newest sound checkpoint of the workdir, else step 0: of the seed, or given weights.
@@ -140,7 +151,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             if best is not None and not hosts.agree(first_process and bundle.is_sound(own)):
                 if again := checkpoints.restore_best(target, best):
                     log.warning("the bundle is gone or damaged: step %d writes it anew", again[1])
-                    save_bundle(workdir, again[0], inputs, made, about, *again[1:])
+                    save_bundle(workdir, again[0], inputs, about, *again[1:])
                 else:
                     log.warning("the bundle and the best step are gone: another will be the best")
                     best = None
@@ -149,7 +160,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         else:
             state, position = sharding.run_once(init, placed), 0
             if config.init_from:
-                taken, about["init"] = initial.given(config, make, inputs, made.nomenclature)
+                taken, about["init"] = initial.given(config, make, inputs, classes.nomenclature)
                 state = initial.start(state, taken)
             best, since_best = None, 0
         first = int(state["step"])
@@ -244,13 +255,13 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             # -- Evaluate, save, stop --------------------------------------------------------
             last = now == total_steps
             if config.data.validation_split and (now % eval_every == 0 or last):
-                found = examine(state, config.data.validation_split)
+                found = examine([state], config.data.validation_split)
                 writer.scalars(now, {f"validation/{k}": v for k, v in found.scalars.items()})
                 headline = found.scalars[task.headline]
                 since_best += 1
                 if not math.isnan(headline) and (best is None or headline > best):
                     best, since_best = headline, 0
-                    save_bundle(workdir, state, inputs, made, about, now, found.scalars)
+                    save_bundle(workdir, state, inputs, about, now, found.scalars)
                 log.info(
                     "step %d: validation %s %.4f%s",
                     now,
@@ -271,11 +282,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 return {}
         checkpoints.finish()
         if not config.data.validation_split or not hosts.agree(first_process and own.exists()):
-            save_bundle(workdir, state, inputs, made, about, now, {})
+            save_bundle(workdir, state, inputs, about, now, {})
 
-        # -- Test and report -----------------------------------------------------------------
+        # -- Calibrate, test, report ---------------------------------------------------------
         final = config.data.test_split or config.data.validation_split
-        scalars = test_best(workdir, examine, made, final) if final else {}
+        calibrate(config, workdir, made, mesh)
+        scalars = test_best(config, workdir, made, final, mesh) if final else {}
         writer.scalars(now, {f"{final}/{k}": v for k, v in scalars.items()})
         if first_process:  # for scripts that start the command until it is there
             sealed.write_json(workdir / FINISHED, {"step": now, "split": final, **scalars})

@@ -139,19 +139,22 @@ def _finite(tree: Any) -> jax.Array:
 
 
 def make_eval_step(
-    model: nn.Module, task: Task, inputs: Inputs
-) -> Callable[[Any, Any, Batch], tuple[dict[str, Any], dict[str, jax.Array]]]:
-    """The step (params, batch_stats, batch) -> (metrics of the batch, per-sample outputs)."""
-    to_image = preprocess(inputs)
+    logits_of: Callable[[Any, jax.Array, Batch], jax.Array], task: Task
+) -> Callable[[Any, jax.Array, Batch], tuple[dict[str, Any], dict[str, jax.Array]]]:
+    """The step (variables, temperatures, batch) -> (metrics of the batch, per-sample outputs).
+
+    Args:
+        logits_of: see `rsjax.averaging`; it also says what variables and temperatures are.
+        task: labels, loss, metrics, and what is kept of each sample.
+    """
 
     def sample_loss(logits: jax.Array, target: jax.Array) -> jax.Array:
         return task.loss(logits[None], target[None], jnp.ones(1, bool))
 
     def eval_step(
-        params: Any, batch_stats: Any, batch: Batch
+        variables: Any, temperatures: jax.Array, batch: Batch
     ) -> tuple[dict[str, Any], dict[str, jax.Array]]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        logits: Any = model.apply(variables, to_image(batch), False)
+        logits = logits_of(variables, temperatures, batch)
         labels = task.labels(batch)
         counted = task.counts(labels, batch["valid"])
         measured = {
@@ -161,9 +164,8 @@ def make_eval_step(
         outputs = {
             "index": batch["index"],
             "valid": batch["valid"],
-            "labels": labels,
-            "probabilities": task.probabilities(logits),
             "loss": jax.vmap(sample_loss)(logits, task.target(batch)),
+            **task.samples(logits, labels, counted),
         }
         return measured, outputs
 

@@ -57,6 +57,7 @@ def test_figures_equal_scikit_learn(shape, absent):
         "precision_macro": sklearn.metrics.precision_score(y, p, average="macro", zero_division=0),
         "f1_macro": sklearn.metrics.f1_score(y, p, average="macro"),
         "iou_macro": sklearn.metrics.jaccard_score(y, p, average="macro"),
+        "iou_frequency_weighted": sklearn.metrics.jaccard_score(y, p, average="weighted"),
         "classes_counted": len(seen),
         "classes_in_reference": len(np.unique(y)),
         "samples_counted": len(y),
@@ -230,6 +231,7 @@ def test_arguments_that_do_not_fit_are_refused():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(ConfigError, match="average_precision, confusion, multilabel"):
+    known = "average_precision, boundary, calibration, confusion, multilabel, temperature"
+    with pytest.raises(ConfigError, match=known):
         metrics.get("accuracy")
     assert all(hasattr(metrics.get(name), "for_classes") for name in metrics.METRICS)

@@ -1,0 +1,70 @@
+"""After training: a temperature and thresholds from the validation split, kept in the bundle.
+
+Neither touches the weights. The temperature makes probabilities fit how often the model is right
+and leaves every decision as it was; thresholds of labels are chosen for the largest F1 of each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pathlib
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rsjax import bundle, metrics, tasks
+from rsjax.input.manifest import Manifest
+from rsjax.metrics import thresholds
+from rsjax.training import data, hosts
+from rsjax.training.examine import make_examiner, members_of
+
+log = logging.getLogger("rsjax")
+
+
+def calibrate(config: ConfigDict, workdir: pathlib.Path, made: Manifest, mesh: Mesh) -> None:
+    """Fits what `config.task` asks for, and writes it into the bundle of `workdir`."""
+    split = config.data.validation_split
+    tuned = config.task.thresholds == "tuned"
+    if config.task.temperature != "fitted" and not tuned:
+        return
+    best = bundle.load(workdir)
+    classes = data.read_classes(config.task, made)
+    count = len(classes.nomenclature)
+    options = {**config.task.to_dict(), **classes.options, "class_weights": "none"}
+    task = tasks.make(config.task.name, options, count)
+    members, about = members_of(config, [best], mesh), dict(best.about)
+    if config.task.temperature == "fitted":
+        fit = metrics.get("temperature").for_classes(count, task.kind)
+        alone = dataclasses.replace(
+            task, metrics={"temperature": fit}, samples=lambda logits, labels, counted: {}
+        )
+        examine = make_examiner(config, made, alone, members, classes.counts, mesh)
+        found = examine([best.variables], split).scalars
+        about["temperature"] = found["temperature"]
+        about["calibration"] = {k: v for k, v in found.items() if k.startswith(("temp", "nll"))}
+        log.info(
+            "temperature %.3f fitted on %s: negative log-likelihood %.4f, %.4f without",
+            found["temperature"],
+            split,
+            found["nll_after"],
+            found["nll_before"],
+        )
+    if tuned:
+        examine = make_examiner(config, made, task, members, classes.counts, mesh)
+        samples = examine([best.variables], split, [about.get("temperature", 1.0)]).samples
+        chosen, f1 = thresholds.best_f1(
+            samples["probabilities"], samples["labels"], config.task.threshold
+        )
+        about["task"] = {**about["task"], "threshold": [float(value) for value in chosen]}
+        log.info(
+            "thresholds from %.2f to %.2f tuned on %s: mean F1 there %.4f",
+            chosen.min(),
+            chosen.max(),
+            split,
+            f1[f1 == f1].mean(),
+        )
+    if jax.process_index() == 0:
+        bundle.save(dataclasses.replace(best, about=about), workdir / "bundle")
+    hosts.barrier("calibrated")

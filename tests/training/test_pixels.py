@@ -1,0 +1,148 @@
+"""Segmentation on the spine: from shards with maps to a report, by the same loop."""
+
+import json
+
+import numpy as np
+import pytest
+import toy
+
+import rsjax
+from rsjax.errors import ConfigError
+from rsjax.input import manifest as manifests
+from rsjax.input.source import ShardSource
+from rsjax.training import data, examine, loop
+
+CHANGES = {
+    "task.name": "segmentation",
+    "model.name": "unet2015",
+    "model.fields": {"width": 8, "depth": 1},
+    "augment.d4": True,
+    "augment.cutmix_alpha": 1.0,
+    "total_steps": 40,
+    "optimizer.learning_rate": 1e-2,
+    "task.losses": (("cross_entropy", 1.0), ("dice", 0.5)),
+    "task.class_weights": "median_frequency",
+    "task.temperature": "fitted",
+    "task.boundary_tolerance": 1.0,
+    "task.boundary_unit": "px",
+    "eval.group_by": ("country",),
+    "eval.bootstrap": 50,
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("maps")
+    toy.write(path, maps=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, loop.train_and_evaluate(toy.config(data_dir, **CHANGES), workdir)
+
+
+def by_hand(data_dir, workdir, merge=None):
+    """Reference and prediction of every test pixel that counts, from the bundle alone."""
+    source = ShardSource(manifests.find(data_dir, "bigearthnet"), "test")
+    batch = source.read(np.arange(len(source)))
+    found = rsjax.load(workdir).predict({"s2": batch["s2"], "s1": batch["s1"]})
+    mask = batch["mask"] if merge is None else merge[batch["mask"]]
+    keep = mask != 255
+    return mask, found, keep
+
+
+def test_figures_equal_those_of_scikit_learn_on_predicted_maps(data_dir, trained):
+    from sklearn import metrics as sk
+
+    workdir, scalars = trained
+    mask, found, keep = by_hand(data_dir, workdir)
+    reference, predicted = mask[keep], found.maps[keep]
+    assert scalars["samples_counted"] == keep.sum() == 40 * 7 * 8
+    assert scalars["overall_accuracy"] == pytest.approx(sk.accuracy_score(reference, predicted))
+    labels = np.union1d(reference, predicted)
+    assert scalars["iou_macro"] == pytest.approx(
+        sk.jaccard_score(reference, predicted, labels=labels, average="macro")
+    )
+    assert scalars["iou_macro"] > 0.7  # there is something to learn
+    told = json.loads((workdir / "eval" / "test.json").read_text())
+    matrix = np.asarray(told["confusion_matrix"])
+    np.testing.assert_array_equal(
+        matrix, sk.confusion_matrix(reference, predicted, labels=range(len(matrix)))
+    )
+    # The temperature is part of the probabilities, and of the bundle.
+    assert told["temperature"] == rsjax.load(workdir).temperature != 1.0
+    right = found.probabilities.argmax(-1) == mask
+    assert found.probabilities.max(-1)[keep].mean() == pytest.approx(right[keep].mean(), abs=0.1)
+
+
+def test_intervals_groups_and_maps_belong_to_the_figures(data_dir, trained):
+    workdir, scalars = trained
+    told = json.loads((workdir / "eval" / "test.json").read_text())
+    for name in ("iou_macro", "overall_accuracy", "boundary_f1_per_image_macro"):
+        low, high = told["intervals"][name]
+        assert low <= scalars[name] <= high
+    groups = told["groups"]["country"]
+    assert set(groups) == {"Austria", "Finland", "Ireland"}
+    assert sum(group["samples"] for group in groups.values()) == 40
+    source = ShardSource(manifests.find(data_dir, "bigearthnet"), "test")
+    here = np.array(source.texts(np.arange(40), "country")) == "Finland"
+    mask, found, keep = by_hand(data_dir, workdir)
+    counted = keep & here[:, None, None]
+    assert groups["Finland"]["overall_accuracy"] == pytest.approx(
+        (found.maps == mask)[counted].mean()
+    )
+    with np.load(workdir / "eval" / "test.npz") as kept:
+        shown = kept["index"][kept["shown"]]
+        np.testing.assert_array_equal(kept["maps"], found.maps[shown])
+        best = np.round(found.probabilities.max(-1)[shown] * 255)
+        assert np.abs(kept["confidence"].astype(int) - best).max() <= 1
+        np.testing.assert_array_equal(kept["reference"].sum(1), keep.sum((1, 2)))
+
+
+def test_classes_can_be_merged_by_config_and_metrics_follow(data_dir, tmp_path):
+    merged = {"task.nomenclature": "corine_l1", "total_steps": 2, "task.temperature": "none"}
+    config = toy.config(data_dir, **{**CHANGES, **merged})
+    scalars = loop.train_and_evaluate(config, tmp_path)
+    model = rsjax.load(tmp_path)
+    assert model.nomenclature.name == "corine_l1"
+    assert len(model.nomenclature) == 5
+    source = manifests.load(manifests.find(data_dir, "bigearthnet"))
+    merge = source.mask_nomenclature.crosswalk(model.nomenclature)
+    mask, found, keep = by_hand(data_dir, tmp_path, merge)
+    assert scalars["overall_accuracy"] == pytest.approx((found.maps == mask)[keep].mean())
+    counts = data.read_classes(config.task, source).counts("test")
+    np.testing.assert_array_equal(counts, np.bincount(mask[keep], minlength=5))
+
+
+def test_symmetries_and_ensembles_are_evaluated_on_the_same_path(data_dir, trained, tmp_path):
+    workdir, _ = trained
+    changes = {
+        **CHANGES,
+        "mode": "eval",
+        "eval.checkpoint": str(workdir),
+        "eval.ensemble": (str(workdir),),
+        "eval.tta": "d4",
+    }
+    scalars = examine.evaluate_checkpoint(toy.config(data_dir, **changes), tmp_path)
+    source = ShardSource(manifests.find(data_dir, "bigearthnet"), "test")
+    batch = source.read(np.arange(len(source)))
+    raw = {"s2": batch["s2"], "s1": batch["s1"]}
+    found = rsjax.load(workdir).predict(raw, tta="d4")
+    keep = batch["mask"] != 255
+    assert scalars["overall_accuracy"] == pytest.approx((found.maps == batch["mask"])[keep].mean())
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_what_cannot_be_segmented_is_refused_before_training(data_dir, tmp_path):
+    with pytest.raises(ConfigError, match=r"grid_px=16.*8 x 8 pixels.*data.grid_px=8"):
+        loop.train_and_evaluate(toy.config(data_dir, **{**CHANGES, "data.grid_px": 16}), tmp_path)
+    with pytest.raises(ConfigError, match=r"no text entries \['season'\].*country"):
+        loop.train_and_evaluate(
+            toy.config(data_dir, **{**CHANGES, "eval.group_by": ("season",)}), tmp_path
+        )
+    toy.write(tmp_path / "scenes")
+    with pytest.raises(ConfigError, match="holds no reference maps"):
+        loop.train_and_evaluate(toy.config(tmp_path / "scenes", **{**CHANGES, "eval.group_by": ()}),
+                                tmp_path)  # fmt: skip
