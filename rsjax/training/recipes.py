@@ -12,7 +12,7 @@ from typing import Any
 PLACE = (
     "name", "data.data_dir", "data.source", "data.threads", "data.buffer", "data.stall_s",
     "compilation_cache_dir", "tensorboard", "wandb_project", "log_every_steps", "keep_latest",
-    "profile_start_step", "profile_steps", "resume_data",
+    "profile_start_step", "profile_steps", "resume_data", "eval.checkpoint", "eval.split",
 )  # fmt: skip
 MISSING = "–"
 
