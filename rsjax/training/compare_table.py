@@ -38,9 +38,9 @@ def grouped(found: Sequence[Run]) -> list[Group]:
     for members in recipes.groups([run.recipe for run in found]):
         labels = [found[i].label for i in members]
         seeds = {found[i].config["seed"] for i in members}
-        said = f"{len(members)} seeds"
+        said = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
         if len(seeds) < len(members):
-            said = f"{len(members)} runs of {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+            said = f"{len(members)} runs of {said}"
         label = labels[0]
         if len(members) > 1:
             label = f"{textwrap.shorten(', '.join(labels), 60, placeholder=' …')} ({said})"

@@ -25,12 +25,13 @@ __all__ = ["grid", "zipped"]  # for sweep files
 
 LOG = "sweep.log"  # what the run printed
 CONFIG = "config_file.py"
+TRAINED = "config.json"  # which the loop writes once nothing speaks against training
 
 
 def folder_of(workdir: pathlib.Path, run: Planned) -> pathlib.Path:
-    """The folder of a run: the one that has its number, else the one that it will get."""
-    there = sorted(workdir.glob(f"{run.number:03d}-*/{ABOUT}"))
-    return there[0].parent if there else workdir / run.folder
+    """The folder of a run: the one where its number was trained, else the one that it will get."""
+    there = (path.parent for path in sorted(workdir.glob(f"{run.number:03d}-*/{ABOUT}")))
+    return next((path for path in there if (path / TRAINED).is_file()), workdir / run.folder)
 
 
 def check(workdir: pathlib.Path, runs: Sequence[Planned]) -> None:
@@ -41,9 +42,10 @@ def check(workdir: pathlib.Path, runs: Sequence[Planned]) -> None:
     """
     problems, defaults = [], dict(recipes.flat(to_json(base())))
     for run in runs:
-        about = about_of(folder_of(workdir, run))
-        if not about:
-            continue
+        folder = folder_of(workdir, run)
+        about = about_of(folder)
+        if not about or not (folder / TRAINED).is_file():
+            continue  # it failed before it began: its config may be mended
         changed = recipes.differences([about["config"], to_json(run.config)])
         for key, (old, new) in changed.items():
             if old == recipes.MISSING and defaults.get(key, recipes.MISSING) == new:
@@ -96,6 +98,9 @@ def run_all(
 
 def _run(folder: pathlib.Path, run: Planned) -> int:
     """Trains in a process of its own, resuming what is there; its exit status."""
+    for old in folder.parent.glob(f"{run.number:03d}-*/{ABOUT}"):
+        if old.parent != folder:  # failed before it began, under other overrides
+            old.unlink()
     config = to_json(run.config)
     sealed.replace(folder / CONFIG, reproduce.run_sheet(config).encode())
     about = {"number": run.number, "overrides": json.loads(json.dumps(run.overrides, default=str)),
