@@ -50,9 +50,10 @@ def write(
     folder = path.with_name(f"{path.stem}_figures")
     names = compare_table.figure_names(found)
     simulated = any(run.about["evaluated_on"]["simulated"] for run in found)
+    title = f"{len(found)} run{'s' * (len(found) > 1)} on {split}"
     sections = [
         f'<div class="banner">{SIMULATED}</div>' if simulated else "",
-        f"<h1>{len(found)} runs on {escape(split)}</h1>",
+        f"<h1>{escape(title)}</h1>",
         *(f'<p class="bad"><b>{escape(text)}</b></p>' for text in warnings),
         compare_table.html(found, together, names),
         _configs(found),
@@ -60,7 +61,7 @@ def write(
         _classes(found, together, folder, warnings),
         _curves(found, together, folder),
     ]
-    sealed.replace(path, page.document(f"{len(found)} runs on {split}", sections).encode())
+    sealed.replace(path, page.document(title, sections).encode())
     sealed.replace(path.with_suffix(".csv"), compare_table.comma_separated(found, names).encode())
     return path, compare_table.markdown(found, together, names, split, warnings)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import math
-import textwrap
 from collections.abc import Sequence
 from html import escape
 
@@ -41,11 +41,19 @@ def grouped(found: Sequence[Run]) -> list[Group]:
         said = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
         if len(seeds) < len(members):
             said = f"{len(members)} runs of {said}"
-        label = labels[0]
-        if len(members) > 1:
-            label = f"{textwrap.shorten(', '.join(labels), 60, placeholder=' …')} ({said})"
+        label = labels[0] if len(members) == 1 else f"{_together(labels)} ({said})"
         groups.append(Group(label, members, said))
     return groups
+
+
+def _together(labels: Sequence[str]) -> str:
+    """One name for several: 'run_{0, 1, 2}', or the first one and how many more."""
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*labels, strict=False))
+    start = "".join(letters[0] for letters in same)
+    joined = f"{start}{{{', '.join(label[len(start) :] for label in labels)}}}"
+    if len(start) > 3 and len(joined) < 50:
+        return joined
+    return f"{labels[0]} and {len(labels) - 1} more"
 
 
 def figure_names(found: Sequence[Run]) -> list[str]:
@@ -68,7 +76,17 @@ def values_of(found: Sequence[Run], members: Sequence[int], name: str) -> list[f
 
 
 def _spread(found: Sequence[Run], members: Sequence[int], name: str) -> str:
-    return recipes.spread(values_of(found, members, name))
+    values = values_of(found, members, name)
+    if name.endswith(COUNTS) and None not in values and len(set(values)) == 1:
+        return f"{values[0]:.0f}"
+    return recipes.spread(values)
+
+
+def _interval(run: Run, name: str) -> tuple[float, float] | None:
+    """The interval of a figure, if it has one; counts have none that says anything."""
+    low, high = run.intervals.get(name) or (math.nan, math.nan)
+    known = not name.endswith(COUNTS) and math.isfinite(low) and math.isfinite(high)
+    return (low, high) if known else None
 
 
 def html(found: Sequence[Run], together: Sequence[Group], names: Sequence[str]) -> str:
@@ -78,9 +96,8 @@ def html(found: Sequence[Run], together: Sequence[Group], names: Sequence[str]) 
         if name not in run.scalars:
             return recipes.MISSING
         text = page.number(float(run.scalars[name]), name.endswith(COUNTS))
-        low, high = run.intervals.get(name) or (math.nan, math.nan)
-        if math.isfinite(low) and math.isfinite(high):
-            text += f'<br><span class="soft">[{low:.4f}, {high:.4f}]</span>'
+        if ends := _interval(run, name):
+            text += f'<br><span class="soft">[{ends[0]:.4f},\u00a0{ends[1]:.4f}]</span>'
         return text
 
     rows = []
@@ -90,7 +107,9 @@ def html(found: Sequence[Run], together: Sequence[Group], names: Sequence[str]) 
             rows.append((*facts, *(cell(found[i], name) for name in names)))
         if len(group.members) > 1:
             first = f"<b>mean ± standard deviation over {group.said}</b>"
-            values = (f"<b>{_spread(found, group.members, name)}</b>" for name in names)
+            # Non-breaking spaces: a mean and its deviation stay on one line.
+            spread = (_spread(found, group.members, name).replace(" ", "\u00a0") for name in names)
+            values = (f"<b>{text}</b>" for text in spread)
             rows.append((first, *("" for _ in HEAD[1:]), *values))
     head = (*HEAD, *(escape(name.replace("_", " ")) for name in names))
     note = (
@@ -138,14 +157,13 @@ def _plain(run: Run, name: str) -> str:
     if math.isnan(value):
         return recipes.MISSING
     text = f"{value:.0f}" if name.endswith("_counted") else f"{value:.4f}"
-    low, high = run.intervals.get(name) or (math.nan, math.nan)
-    known = math.isfinite(low) and math.isfinite(high)
-    return f"{text} [{low:.4f}, {high:.4f}]" if known else text
+    ends = _interval(run, name)
+    return f"{text} [{ends[0]:.4f}, {ends[1]:.4f}]" if ends else text
 
 
 def comma_separated(found: Sequence[Run], names: Sequence[str]) -> str:
     """One row a run: facts, every figure and the ends of its interval, in full precision."""
-    bounded = [name for name in names if any(name in run.intervals for run in found)]
+    bounded = [name for name in names if any(_interval(run, name) for run in found)]
     ends = [f"{name}_{end}" for name in bounded for end in ("low", "high")]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -164,6 +182,6 @@ def comma_separated(found: Sequence[Run], names: Sequence[str]) -> str:
             run.data,
         ]
         values = [repr(float(run.scalars[n])) if n in run.scalars else "" for n in names]
-        pairs = [run.intervals.get(n) or ("", "") for n in bounded]
+        pairs = [_interval(run, name) or ("", "") for name in bounded]
         writer.writerow([*facts, *values, *(end for pair in pairs for end in pair)])
     return file.getvalue()

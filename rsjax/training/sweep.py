@@ -107,6 +107,7 @@ def _run(folder: pathlib.Path, run: Planned) -> int:
              "config": config, "seconds": about_of(folder).get("seconds", 0.0),
              "exit_status": None}  # fmt: skip
     sealed.write(folder / ABOUT, about)
+    write_results(folder.parent)
     began = time.monotonic()
     command = [sys.executable, "-m", "rsjax.main", f"--config={folder / CONFIG}",
                f"--workdir={folder}"]  # fmt: skip

@@ -37,7 +37,8 @@ def write_run(workdir, value, seed=0, task="classification", data="1" * 64, name
         "scalars": {"loss": 0.25, headline: value, "kappa": math.nan, "samples_counted": 40.0},
         "per_class": {"f1": [value, value / 2, math.nan], "average_precision": [value, 0.5, 0.1],
                       "support": [30, 10, 0]},
-        "intervals": {headline: [value - 0.02, value + 0.01]} if intervals else {},
+        "intervals": {headline: [value - 0.02, value + 0.01], "kappa": [math.nan, math.nan],
+                      "samples_counted": [40.0, 40.0]} if intervals else {},
     }  # fmt: skip
     sealed.write(workdir / "eval" / "test.json", about)
     if metrics:
@@ -74,13 +75,14 @@ def test_every_run_has_a_row_and_seeds_are_joined(four):
     for (name, seed), value in VALUES.items():
         row = page.rows[f"{name}{seed}"]
         assert row[place]["value"] == value
-        assert row[place]["text"] == f"{value:.4f}[{value - 0.02:.4f}, {value + 0.01:.4f}]"
+        assert row[place]["text"] == f"{value:.4f}[{value - 0.02:.4f},\u00a0{value + 0.01:.4f}]"
         assert row[head.index("parameters")]["text"] == "15"
         assert row[head.index("seed")]["text"] == str(seed)
         assert row[head.index("kappa")]["text"] == "–"
     spread = page.rows["mean ± standard deviation over 3 seeds"]
     expected = f"{np.mean([0.9, 0.92, 0.91]):.4f} ± {np.std([0.9, 0.92, 0.91], ddof=1):.4f}"
-    assert spread[place]["text"] == expected
+    assert spread[place]["text"].replace("\u00a0", " ") == expected
+    assert spread[head.index("samples counted")]["text"] == "40"
     assert spread[head.index("kappa")]["text"] == "–"
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     cells = [[c.strip() for c in line.replace("\\|", "/").strip("|").split("|")] for line in lines]
@@ -111,6 +113,8 @@ def test_the_csv_has_every_figure_in_full(four):
     ]
     assert float(rows[0]["overall_accuracy_low"]) == 0.9 - 0.02
     assert math.isnan(float(rows[0]["kappa"]))
+    assert "samples_counted_low" not in rows[0]  # an interval that says nothing
+    assert "kappa_low" not in rows[0]
     assert {row["parameters"] for row in rows} == {"15"}
 
 
@@ -127,9 +131,9 @@ def test_classes_are_drawn_with_the_mean_over_the_seeds(four):
               for group in together}  # fmt: skip
     axes = compare_figures.classes("f1", NAMES, tables, [30, 10, 0]).axes[0]
     dots = {line.get_label(): line for line in axes.lines if line.get_marker() != "None"}
-    assert set(dots) == {"a0, a1, a2 (3 seeds)", "b0"}
+    assert set(dots) == {"a0 and 2 more (3 seeds)", "b0"}
     np.testing.assert_allclose(dots["b0"].get_xdata(), [0.8, 0.4, np.nan])
-    joined = dots["a0, a1, a2 (3 seeds)"]
+    joined = dots["a0 and 2 more (3 seeds)"]
     np.testing.assert_allclose(joined.get_xdata(), [0.91, 0.455, np.nan])
     assert len({line.get_marker() for line in dots.values()}) == 2  # readable without colour
     assert axes.get_yticklabels()[0].get_text() == "Forest (30)"
@@ -207,6 +211,12 @@ def test_mistakes_are_one_message(tmp_path):
     weights.write_bytes(weights.read_bytes()[:20])
     with pytest.raises(RsjaxError, match=r"weights.safetensors: damaged"):
         runs.read([tmp_path / "other"], "test")
+
+
+def test_one_name_for_several_runs():
+    join = compare.compare_table._together
+    assert join(["run_0", "run_1", "run_2"]) == "run_{0, 1, 2}"
+    assert join(["000-seed_0", "001-seed_1"]) == "000-seed_0 and 1 more"
 
 
 def test_mean_and_deviation():

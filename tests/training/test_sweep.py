@@ -11,7 +11,8 @@ import ml_collections
 import numpy as np
 import pytest
 import toy
-from test_doors import ROOT, run
+from test_doors import ROOT
+from test_doors import run as command_line
 
 from rsjax import config as configs
 from rsjax import sealed
@@ -269,7 +270,7 @@ def test_two_runs_in_processes_of_their_own(tmp_path, monkeypatch):
     sheet.write_text(reproduce.run_sheet(configs.to_json(config)))
     file.write_text("def get_sweep():\n    return [{'data.test_split': 'tset'}, {'seed': 3}]\n")
     command = (f"--config={sheet}", f"--sweep={file}", f"--workdir={tmp_path / 's'}")
-    found = run("rsjax.sweep", *command)
+    found = command_line("rsjax.sweep", *command)
     assert found.returncode == 1, found.stderr
     assert "no split 'tset'" in found.stdout
     assert "not finished: 000-test_split_tset." in found.stderr
