@@ -42,9 +42,8 @@ def main(argv: Sequence[str]) -> None:
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "") if INDEX.value == "auto" else INDEX.value
     if INDEX.value:
         if not number.isdecimal() or int(number) >= len(runs):
-            raise ConfigError(
-                f"--index={INDEX.value} ({number or 'not set'}): 0 to {len(runs) - 1}"
-            )
+            found = f"--index={INDEX.value} ({number or 'not set'})"
+            raise ConfigError(f"{found}: the sweep has runs 0 to {len(runs) - 1}")
         runs = [runs[int(number)]]
     with doors.stoppable("Finished runs are kept: run the same command again"):
         left = sweep.run_all(workdir, runs, functools.partial(print, flush=True))

@@ -72,7 +72,10 @@ def _configs(found: Sequence[Run]) -> str:
     if not differing:
         return f"{title}<p>Nothing but where the runs took place.</p>"
     rows = [
-        (f"<code>{escape(key)}</code>", *(escape(_short(value)) for value in values))
+        (
+            f'<code style="white-space:nowrap">{escape(key)}</code>',
+            *(escape(_short(value)) for value in values),
+        )
         for key, values in differing.items()
     ]
     head = ("field", *(escape(run.label) for run in found))

@@ -106,7 +106,8 @@ def html(found: Sequence[Run], together: Sequence[Group], names: Sequence[str]) 
             facts = [escape(text) for text in (found[i].label, *_facts(found[i]))]
             rows.append((*facts, *(cell(found[i], name) for name in names)))
         if len(group.members) > 1:
-            first = f"<b>mean ± standard deviation over {group.said}</b>"
+            first = f"mean ± standard deviation over {group.said}"
+            first = f'<b style="display:inline-block;min-width:170px">{first}</b>'
             # Non-breaking spaces: a mean and its deviation stay on one line.
             spread = (_spread(found, group.members, name).replace(" ", "\u00a0") for name in names)
             values = (f"<b>{text}</b>" for text in spread)

@@ -111,10 +111,10 @@ def plan(config: ConfigDict, overrides: list[dict[str, Any]]) -> list[Planned]:
         ConfigError: lists every override that names no field, has another type, is given twice or
             makes a config that cannot work.
     """
-    runs, problems = [], []
+    runs: list[Planned] = []
+    problems: dict[str, list[str]] = {}  # message -> runs
     first: dict[str, int] = {}
     for number, one in enumerate(overrides):
-        text = said(one)
         try:
             resolved = resolve(config, one)
             configs.validate(resolved)
@@ -126,9 +126,10 @@ def plan(config: ConfigDict, overrides: list[dict[str, Any]]) -> list[Planned]:
             first[whole] = number
             runs.append(Planned(number, one, resolved))
         except ConfigError as error:
-            problems.append(f"run {number} ({text}): {error}")
+            problems.setdefault(str(error), []).append(f"run {number} ({said(one)})")
     if problems:
-        raise ConfigError("the sweep cannot work:\n" + "\n".join(problems))
+        lines = (f"{', '.join(which)}: {error}" for error, which in problems.items())
+        raise ConfigError("the sweep cannot work:\n" + "\n".join(lines))
     return runs
 
 

@@ -283,6 +283,8 @@ def test_two_runs_in_processes_of_their_own(tmp_path, monkeypatch):
     about = sealed.read(tmp_path / "s" / good["folder"] / "eval" / "test.json")
     assert about["config"]["seed"] == 3
     # In this process: the same sweep is listed, and a job of an array finds its run done.
+    refused = command_line("rsjax.sweep", *command, "--index=auto", SLURM_ARRAY_TASK_ID="2")
+    assert "--index=auto (2): the sweep has runs 0 to 1" in refused.stderr
     planned = sweep_plan.plan(config, sweep_plan.load(file))
     assert [line.split()[:2] for line in sweep.listed(tmp_path / "s", planned).splitlines()] == [
         ["0", "failed"], ["1", "finished"]
