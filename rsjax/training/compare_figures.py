@@ -74,7 +74,8 @@ def classes(
     figure = Figure((9.5, 0.2 * len(names) * max(2, len(values)) ** 0.5 + 1.2),
                     layout="constrained")  # fmt: skip
     axes = figure.add_subplot()
-    offsets = np.linspace(-0.28, 0.28, len(values)) if len(values) > 1 else np.zeros(1)
+    offsets = 0.16 * (np.arange(len(values)) - (len(values) - 1) / 2)
+    offsets *= min(1.0, 0.56 / max(np.ptp(offsets), 0.01))  # each class keeps to its row
     for number, (label, table) in enumerate(values.items()):
         at = np.arange(len(names)) + offsets[number]
         colour = COLOURS[number % MOST]

@@ -107,7 +107,7 @@ def html(found: Sequence[Run], together: Sequence[Group], names: Sequence[str]) 
             rows.append((*facts, *(cell(found[i], name) for name in names)))
         if len(group.members) > 1:
             first = f"mean ± standard deviation over {group.said}"
-            first = f'<b style="display:inline-block;min-width:170px">{first}</b>'
+            first = f'<b style="display:inline-block;text-indent:0;min-width:170px">{first}</b>'
             # Non-breaking spaces: a mean and its deviation stay on one line.
             spread = (_spread(found, group.members, name).replace(" ", "\u00a0") for name in names)
             values = (f"<b>{text}</b>" for text in spread)

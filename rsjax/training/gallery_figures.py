@@ -157,7 +157,10 @@ def places(centres: Mapping[str, np.ndarray]) -> Figure:
     (west, south), (east, north) = every.min(axis=0), every.max(axis=0)
     stretch = 1 / max(np.cos(np.radians((south + north) / 2)), 0.1)
     pad = 0.05 * max(east - west, north - south, 0.02)
-    shape = (north - south + 2 * pad) * stretch / (east - west + 2 * pad)
+    west, east, south, north = west - pad, east + pad, south - pad, north + pad
+    more = ((north - south) * stretch / 1.1 - (east - west)) / 2  # a narrow map is widened
+    west, east = west - max(more, 0), east + max(more, 0)
+    shape = (north - south) * stretch / (east - west)
     figure = Figure((8.0, float(np.clip(6.6 * shape, 2.6, 8.5)) + 1.0), layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(6000 / len(every), 6, 40))
@@ -171,8 +174,8 @@ def places(centres: Mapping[str, np.ndarray]) -> Figure:
                      facecolors=face, edgecolors=colour, linewidths=0.0 if number == 0 else 0.9,
                      alpha=0.55 if number == 0 else 0.9,
                      label=f"{split}: {len(centres[split]):,}")  # fmt: skip
-    axes.set_xlim(west - pad, east + pad)
-    axes.set_ylim(south - pad, north + pad)
+    axes.set_xlim(west, east)
+    axes.set_ylim(south, north)
     axes.set_aspect(stretch)
     axes.set_xlabel("longitude in degrees", fontsize=9)
     axes.set_ylabel("latitude in degrees", fontsize=9)
