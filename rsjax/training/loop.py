@@ -74,9 +74,8 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         classes = data.read_classes(config.task, made)
         train = data.open_split(config, root, config.data.train_split, [inputs], config.task.name)
         for name in filter(None, (config.data.validation_split, config.data.test_split)):
-            data.open_split(
-                config, root, name, [inputs], config.task.name
-            )  # to fail now rather than hours later
+            # To fail now rather than hours later.
+            data.open_split(config, root, name, [inputs], config.task.name)
         steps_per_epoch = len(train) / config.batch_size
         total_steps = steps_of(config, "total", steps_per_epoch)
         eval_every = steps_of(config, "eval_every", steps_per_epoch) or total_steps
