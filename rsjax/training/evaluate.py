@@ -27,12 +27,20 @@ class Results:
         per_class: figures of each class, (C,).
         matrix: confusion matrix (C, C), rows the reference, or None.
         samples: per record in order: index, labels, probabilities (N, K), loss (N,).
+        intervals: figure -> its (low, high).
+        per_class_intervals: figure -> (low, high) of each class, (2, C).
+        groups: column -> value -> figures of the records that have it, with their 'samples'.
+        reliability: of bins of confidence: lower, upper, confidence, accuracy (None: empty), count.
     """
 
     scalars: dict[str, float]
     per_class: dict[str, np.ndarray]
     matrix: np.ndarray | None
     samples: dict[str, np.ndarray]
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    per_class_intervals: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    groups: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)
+    reliability: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
     def save(self, folder: pathlib.Path, split: str, about: dict[str, Any]) -> None:
         """Writes `split.json` (figures) and `split.npz` (samples) into `folder`."""
@@ -42,7 +50,16 @@ class Results:
         table = {name: values.tolist() for name, values in self.per_class.items()}
         matrix = None if self.matrix is None else self.matrix.tolist()
         data = {**about, "split": split, "scalars": self.scalars, "per_class": table}
-        sealed.write(folder / f"{split}.json", {**data, "confusion_matrix": matrix})
+        spread = {
+            name: np.asarray(ends).tolist() for name, ends in self.per_class_intervals.items()
+        }
+        more = {
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "per_class_intervals": spread,
+            "groups": self.groups,
+            "reliability": self.reliability,
+        }
+        sealed.write(folder / f"{split}.json", {**data, **more, "confusion_matrix": matrix})
 
 
 def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
@@ -66,6 +83,13 @@ def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
         {name: np.asarray(values, float) for name, values in data.pop("per_class").items()},
         None if matrix is None else np.asarray(matrix, np.int64),
         samples,
+        {name: (low, high) for name, (low, high) in data.pop("intervals", {}).items()},
+        {
+            name: np.asarray(ends, float)
+            for name, ends in data.pop("per_class_intervals", {}).items()
+        },
+        data.pop("groups", {}),
+        data.pop("reliability", {}),
     )
     return results, data
 
