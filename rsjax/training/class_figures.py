@@ -72,7 +72,8 @@ def confusion(matrix: np.ndarray, nomenclature: Nomenclature, shares: bool = Tru
 def _class_ticks(figure: Figure, axes: Axes, nomenclature: Nomenclature, which: str) -> None:
     """Names along an axis of a matrix, each with a square in the colour of its class."""
     at = np.arange(len(nomenclature))
-    names = [textwrap.fill(name, 30) for name in nomenclature.names]
+    # Slanted names have room for two lines each.
+    names = [textwrap.fill(name, 44 if which == "x" else 30) for name in nomenclature.names]
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_ticks(at, names, fontsize=7 if len(names) > 12 else 7.5)
     if which == "x":
@@ -128,11 +129,9 @@ def bars(
                          path_effects=[withStroke(linewidth=4, foreground="white")],
                          label=what)  # fmt: skip
             ends = np.where(known, np.maximum(ends, places), ends)
-            axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.0), borderaxespad=2.2,
-                        fontsize=7.5, frameon=False)  # fmt: skip
         for row in at:
             text = f"{values[row]:.3f}" if known[row] else "not defined"
-            axes.text(ends[row] + 0.012, row, text, va="center", fontsize=7.5,
+            axes.text(ends[row] + 0.012, row, text, va="center", fontsize=7.5, in_layout=False,
                       color="black" if known[row] else "#555555")  # fmt: skip
         axes.set_xlim(0, 1.14)
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
@@ -143,6 +142,8 @@ def bars(
         axes.grid(axis="x", color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
+    if marks:
+        figure.legend(loc="outside lower right", fontsize=7.5, frameon=False)
     labels = [
         textwrap.fill(f"{name} ({short(int(n))})", 46)
         for name, n in zip(nomenclature.names, support, strict=True)

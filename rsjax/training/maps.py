@@ -142,11 +142,11 @@ def confused(one: Compared, nomenclature: Nomenclature, most: int = 3) -> list[s
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with as many digits as it bears."""
+    """A share in per cent, with as many digits as it bears; no line breaks within it."""
     if 0 < share < 0.001:
-        return "below 0.1 %"
+        return "below 0.1\u00a0%"
     digits = 1 if 0 < share < 0.0995 else 0
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def occurring(one: Compared) -> list[tuple[int, float, float]]:

@@ -100,7 +100,8 @@ def _rule(every: np.ndarray, kept: int, shown: Sequence[Compared]) -> list[str]:
         f"{np.nanmedian(every):.4f}. {len(shown)} of the {kept} records whose maps the evaluation "
         f"kept: those with the lowest and the highest mIoU, and of the others those nearest to "
         f"the median.{more} Confidence: the probability of the predicted class, from 0 (black) to "
-        "1 (white).</p>"
+        "1 (white). Below each row: shares of the classes of the pixels with a reference, "
+        "reference → prediction.</p>"
     ]
 
 

@@ -71,7 +71,7 @@ def scalars(results: Results, about: Mapping[str, Any]) -> str:
 
     rows = [
         (
-            escape(name),
+            escape(name).replace("_", "_<wbr>"),
             page.ranged(value, results.intervals.get(name), name.startswith(COUNTS)),
             meaning(name),
         )
@@ -109,7 +109,7 @@ def reliability(
     what = "pairs (sample, label)" if labels else unit_of(about)
     across = "probability of the label" if labels else "confidence: probability of the class"
     along = "share of the labels that apply" if labels else f"share of the {what} that are right"
-    figure = set_figures.reliability(table, across, along, what)
+    figure = set_figures.reliability(table, across, along, "pairs" if labels else what)
     caption = (
         f"Above: {along}, against the {across}, mean of each bin; on the dashed line the "
         f"probabilities can be taken at their word. Below: {what} in each bin."
@@ -141,7 +141,7 @@ def groups(workdir: pathlib.Path, split: str, results: Results, about: Mapping[s
             )
             for value, figures_of in sorted(found.items())
         ]
-        head = (escape(column), "samples", *map(escape, names))
+        head = (escape(column), "samples", *(escape(name).replace("_", "_<wbr>") for name in names))
         table = page.table(head, rows, label=f"figures by {column}")
         parts.append(f"<h3>By {escape(column)}</h3>")
         if len(found) > 2:

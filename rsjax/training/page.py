@@ -155,6 +155,6 @@ def figure(data: bytes, alt: str, caption: str) -> str:
     width = int.from_bytes(data[16:20], "big")  # of the header
     drawn = image(data, "image/png", alt, f' style="min-width:{min(round(0.75 * width), 2400)}px"')
     return (
-        f'<figure class="large">{scroll(drawn, alt)}\n'
+        f'<figure class="large">{scroll(drawn, "drawing")}\n'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

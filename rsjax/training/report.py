@@ -81,8 +81,10 @@ def _title(name: str, split: str, results: Results, about: dict[str, Any], made:
     banner = f'<div class="banner">{SIMULATED}</div>' if made.simulated else ""
     if about["trained_on"]["simulated"] and not made.simulated:
         banner = '<div class="banner">The model was trained on SIMULATED imagery</div>'
+    ends = results.intervals.get(headline)
+    spread = f", interval {ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
     big = [
-        (scalars[headline], f"{headline} on {split}"),
+        (scalars[headline], f"{headline} on {split}{spread}"),
         (scalars[f"{headline}_of_class_frequencies"], "by always predicting the class frequencies"),
     ]
     chosen = about.get("validation", {}).get(headline)

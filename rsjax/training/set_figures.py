@@ -41,7 +41,7 @@ def reliability(table: Mapping[str, Sequence[Any]], across: str, along: str, uni
     above.set_xlim(0, 1)
     above.set_ylim(0, 1.02)
     above.set_ylabel(along, fontsize=8.5)
-    above.legend(fontsize=7.5, frameon=False, loc="upper left")
+    above.legend(fontsize=7.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     below.bar(lower[filled], count[filled], width=(upper - lower)[filled], align="edge",
               color="#9db8d2", edgecolor="#555555", lw=0.5)  # fmt: skip
     if filled.any():

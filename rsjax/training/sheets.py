@@ -15,7 +15,7 @@ from rsjax.training import maps as compared
 from rsjax.training.maps import Compared
 
 WIDTH = 8.0  # inches: A4 with margins
-SIDE, GAP, LINE = 1.12, 0.1, 0.115  # inches: of a map, between maps, of a line of text
+SIDE, GAP, LINE = 1.08, 0.1, 0.115  # inches: of a map, between maps, of a line of text
 LETTERS = 40  # of a line beside the maps
 LIGHT, DARK = "#f0f0f0", "#191919"
 
@@ -46,7 +46,9 @@ def maps(
     handles.append(Patch(facecolor="#c8c8c8", edgecolor="#6e6e6e", hatch="/////", label="ignored"))
     legend = 0.165 * -(-len(handles) // 2) + 0.15
     texts = [
-        [part for text in (sample, *lines) for part in textwrap.wrap(text, LETTERS)]
+        [("normal", part) for part in textwrap.wrap(sample, LETTERS - 10)]  # ids are of capitals
+        + [("bold", part) for part in textwrap.wrap(lines[0], LETTERS - 5)]
+        + [("normal", part) for text in lines[1:] for part in textwrap.wrap(text, LETTERS)]
         for sample, lines in zip(ids, captions, strict=True)
     ]
     pictured = [SIDE * one.reference.shape[0] / one.reference.shape[1] for one in rows]
@@ -74,9 +76,9 @@ def maps(
         for left, pixels in zip(lefts, drawn, strict=False):
             place = (left / WIDTH, (top - high) / height, SIDE / WIDTH, high / height)
             _draw(figure.add_axes(place), pixels)
-        for number, text in enumerate(lines):
+        for number, (weight, text) in enumerate(lines):
             figure.text(lefts[-1] / WIDTH, (top - LINE * (number + 0.5)) / height, text,
-                        fontsize=6.5, va="center", parse_math=False)  # fmt: skip
+                        fontsize=6.5, va="center", weight=weight, parse_math=False)  # fmt: skip
         top -= block
     shown = figure.legend(
         handles=handles, loc="lower left", ncols=2, fontsize=7, frameon=False, handlelength=1.2,
@@ -99,7 +101,11 @@ def cards(
     """
     columns, side, line = 2, 1.3, 0.135
     wrapped = [
-        [(colour, part) for colour, text in lines for part in textwrap.wrap(text, 44)]
+        [
+            (colour, part)
+            for number, (colour, text) in enumerate(lines)
+            for part in textwrap.wrap(text, 44 if number else 34)  # ids are of capitals
+        ]
         for lines in texts
     ]
     tall = [max(side, line * len(lines)) + 0.12 for lines in wrapped]
