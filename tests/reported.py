@@ -1,10 +1,13 @@
 """Small shards and hand-made results of an evaluation, and a reader of the page made from them."""
 
+import contextlib
 import html.parser
 import json
 import math
 
+import imagecodecs
 import numpy as np
+import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from rsjax import config as configs
@@ -15,6 +18,7 @@ from rsjax.input import records
 from rsjax.input.manifest import digest
 from rsjax.landcover import IGNORE, Nomenclature
 from rsjax.metrics import confusion
+from rsjax.training import figures
 from rsjax.training.evaluate import Results
 
 NAMES = ('Crops <b>& "fields"', "Forest $\\frac$", "Water", "Never seen")
@@ -86,7 +90,7 @@ class Page(html.parser.HTMLParser):
             (self.map or self.card)["id"] += data
         elif "figcaption" in self.open and self.map:
             self.map["caption"] += data
-        elif self.open[-1:] == ["li"]:
+        elif self.open[-1:] == ["li"] and "figcaption" in self.open:
             kind, text = self.card["lines"][-1]
             self.card["lines"][-1] = (kind, text + data)
 
@@ -198,6 +202,17 @@ def write_results(workdir, root, task, made):
                       per_class_intervals=spread, reliability=bins)  # fmt: skip
     results.save(workdir / "eval", "test", about)
     return results, about
+
+
+BLANK = bytes(imagecodecs.png_encode(np.zeros((1, 1, 3), np.uint8)))
+
+
+@contextlib.contextmanager
+def undrawn():
+    """Figures are made, but not drawn: that takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "png", lambda figure, dpi=0: BLANK)
+        yield
 
 
 def write_metrics(workdir, headline, best=0.875):

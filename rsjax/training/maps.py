@@ -73,7 +73,7 @@ def choose(samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     shown = every[samples["shown"]]
     order = np.argsort(shown, kind="stable")
     order = order[np.isfinite(shown[order])]  # without a counted pixel there is nothing to see
-    each = min(SHOWN, max(1, len(order) // 3))
+    each = min(SHOWN, max(1, round(len(order) / 3)))
     best = order[each:][::-1][:each]
     rest = order[each : len(order) - len(best)]
     middle = np.nanmedian(every) if len(order) else np.nan

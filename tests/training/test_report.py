@@ -7,7 +7,17 @@ import re
 import imagecodecs
 import numpy as np
 import pytest
-from reported import COUNT, NAMES, RGB, S1, Page, write_metrics, write_results, write_shards
+from reported import (
+    COUNT,
+    NAMES,
+    RGB,
+    S1,
+    Page,
+    undrawn,
+    write_metrics,
+    write_results,
+    write_shards,
+)
 
 from rsjax import landcover, sealed
 from rsjax.errors import ShardError
@@ -15,7 +25,6 @@ from rsjax.input import manifest as manifests
 from rsjax.landcover import Nomenclature
 from rsjax.training import (
     class_figures,
-    figures,
     numbers_page,
     page,
     report,
@@ -244,10 +253,9 @@ def test_text_colours_have_the_contrast_of_wcag_aa():
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are made, but not drawn: that takes most of the time."""
-    blank = bytes(imagecodecs.png_encode(np.zeros((1, 1, 3), np.uint8)))
-    monkeypatch.setattr(figures, "png", lambda figure, dpi=0: blank)
+def fast():
+    with undrawn():
+        yield
 
 
 def short(tmp_path, metrics=True, best=0.875, **changes):
@@ -259,13 +267,13 @@ def short(tmp_path, metrics=True, best=0.875, **changes):
 
 
 @pytest.mark.parametrize("simulated", [False, True])
-def test_simulated_imagery_has_a_banner(undrawn, tmp_path, simulated):
+def test_simulated_imagery_has_a_banner(fast, tmp_path, simulated):
     *_, path = short(tmp_path, metrics=False, simulated=simulated)
     assert ('class="banner">SIMULATED imagery' in path.read_text()) == simulated
     assert ("(SIMULATED)" in path.read_text()) == simulated
 
 
-def test_training_on_simulated_imagery_is_said(undrawn, tmp_path):
+def test_training_on_simulated_imagery_is_said(fast, tmp_path):
     *_, path = short(tmp_path, metrics=False)
     file = tmp_path / "eval" / "test.json"
     about = sealed.read(file)
@@ -275,20 +283,20 @@ def test_training_on_simulated_imagery_is_said(undrawn, tmp_path):
     assert "trained on SIMULATED imagery" in path.read_text()
 
 
-def test_no_curves_without_metrics(undrawn, tmp_path):
+def test_no_curves_without_metrics(fast, tmp_path):
     *_, path = short(tmp_path, metrics=False)
     assert "<h2>Training</h2>" not in path.read_text()
     assert not (tmp_path / "figures" / "curves.png").exists()
 
 
 @pytest.mark.parametrize("best", [0.875, 0.874])
-def test_only_the_step_of_the_bundle_is_marked(undrawn, tmp_path, best):
+def test_only_the_step_of_the_bundle_is_marked(fast, tmp_path, best):
     *_, path = short(tmp_path, best=best)
     assert ("marked by a star" in path.read_text()) == (best == 0.875)
     assert ("of another run than these curves" in path.read_text()) == (best != 0.875)
 
 
-def test_other_shards_are_refused(undrawn, tmp_path):
+def test_other_shards_are_refused(fast, tmp_path):
     short(tmp_path, metrics=False)
     made = manifests.load(tmp_path / "shards")
     splits = json.loads(json.dumps(made.splits))
@@ -298,7 +306,7 @@ def test_other_shards_are_refused(undrawn, tmp_path):
         report.write(tmp_path, "test", tmp_path / "shards")
 
 
-def test_radar_alone_is_drawn_in_grey(undrawn, tmp_path):
+def test_radar_alone_is_drawn_in_grey(fast, tmp_path):
     made, *_, path = short(tmp_path, metrics=False, images={"s1": S1})
     page = Page(path.read_text())
     assert "sentinel1 VV in grey" in page.all
@@ -310,7 +318,7 @@ def test_radar_alone_is_drawn_in_grey(undrawn, tmp_path):
     np.testing.assert_allclose(drawn, np.repeat(expected, 3, -1), atol=0.52)
 
 
-def test_pictures_of_varying_size_are_small_files(undrawn, tmp_path):
+def test_pictures_of_varying_size_are_small_files(fast, tmp_path):
     made, *_, path = short(tmp_path, metrics=False, images={"rgb": RGB},
                            rgb=("rgb", ("red", "green", "blue")), rgb_range=(0, 255))  # fmt: skip
     page = Page(path.read_text())
@@ -329,7 +337,7 @@ def test_pictures_of_varying_size_are_small_files(undrawn, tmp_path):
     assert path.stat().st_size < 4.5e6  # of pure noise, which no codec makes small
 
 
-def test_a_loss_that_is_no_number_is_the_worst(undrawn, tmp_path):
+def test_a_loss_that_is_no_number_is_the_worst(fast, tmp_path):
     made = write_shards(tmp_path / "shards")
     results, about = write_results(tmp_path, tmp_path / "shards", "classification", made)
     results.samples["loss"][[4, 9]] = math.nan
