@@ -10,11 +10,12 @@ import shutil
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rsjax import datasets
 from rsjax.errors import CheckpointError, ConfigError, ShardError
-from rsjax.input import build, manifest
+from rsjax.input import build, manifest, sampling
 from rsjax.input.preprocess import Inputs, make_inputs
 from rsjax.input.source import ShardSource
 from rsjax.training import hosts
@@ -100,8 +101,49 @@ def class_counts(made: manifest.Manifest, split: str) -> list[int]:
     return [sum(values) for values in zip(*parts, strict=True)]
 
 
+def sampling_weights(
+    config: ConfigDict, made: manifest.Manifest, lut: np.ndarray | None = None
+) -> np.ndarray | None:
+    """How often each record of the train split is drawn an epoch, by `data.sampling`.
+
+    Args:
+        config: names the rule, its cap, the task and the split.
+        made: the manifest, with the classes of each record.
+        lut: of segmentation in other classes than those of the shards: (256,) uint8, the task's
+            class of each class of the mask, 255 where it is ignored.
+
+    Returns:
+        (N,) float64 with mean 1; None if all are drawn once.
+
+    Raises:
+        ShardError: the shards have no such counts, or they are damaged.
+    """
+    d = config.data
+    if d.sampling == "uniform":
+        return None
+    if config.task.name == "segmentation":
+        counts = manifest.histograms(made, d.train_split, "mask")[:, :-1]  # without the ignored
+        if lut is not None:
+            to = lut[: counts.shape[1]]
+            counts = np.stack(
+                [counts[:, to == c].sum(axis=1) for c in np.unique(to[to != 255])], axis=1
+            )
+    else:
+        counts = manifest.histograms(made, d.train_split, "label")
+    weights = sampling.inverse_frequency(counts, d.sampling_cap)
+    log.info(
+        "sampling by %s: a record is drawn %.2f to %.2f times an epoch",
+        d.sampling,
+        weights.min(),
+        weights.max(),
+    )
+    return weights
+
+
 def fingerprint(config: ConfigDict, made: manifest.Manifest, inputs: Inputs) -> dict[str, Any]:
     """What must not change for a run to go on: data, its order, and what the channels mean."""
+    d = config.data
+    chosen = {"rule": d.sampling, "cap": d.sampling_cap, "nomenclature": config.task.nomenclature}
     return {
         "dataset": made.info.name,
         "shards": made.fingerprint(),
@@ -109,6 +151,8 @@ def fingerprint(config: ConfigDict, made: manifest.Manifest, inputs: Inputs) -> 
         "seed": config.seed,
         "batch_size": config.batch_size,
         "order": "grain index shuffle, 4 rounds",
+        # None as in a checkpoint that has no such entry: before there were weights.
+        "sampling": None if d.sampling == "uniform" else chosen,
         "inputs": inputs.to_json(),
         "fit_px": config.data.fit_px,
     }

@@ -76,6 +76,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         total_steps = steps_of(config, "total", steps_per_epoch)
         eval_every = steps_of(config, "eval_every", steps_per_epoch) or total_steps
         counts = data.class_counts(made, config.data.train_split)
+        weights = data.sampling_weights(config, made)
         if made.simulated:
             log.warning("the imagery is SIMULATED: figures say nothing about real scenes")
         log.info(
@@ -169,6 +170,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 config.data.buffer,
                 *sharding.reader_of(split, config.batch_size),
                 stall_s=config.data.stall_s,
+                weights=weights,
             ),
             split,
         )
