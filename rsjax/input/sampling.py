@@ -77,7 +77,7 @@ def cumulate(weights: np.ndarray) -> np.ndarray:
     weights = np.asarray(weights, np.float64)
     count = len(weights)
     if not count or not (weights >= 0).all() or abs(weights.sum() - count) > 1e-6 * count:
-        raise ValueError(f"{count} weights with mean {weights.mean()}, expected >= 0 with mean 1")
+        raise ValueError(f"{count} weights with sum {weights.sum()}, expected >= 0 with mean 1")
     exact = weights * (UNIT * count / weights.sum())
     whole = np.floor(exact).astype(np.int64)
     missing = int(count * UNIT - whole.sum())  # rounding took less than 1 from each
@@ -92,9 +92,10 @@ def inverse_frequency(histograms: np.ndarray, cap: float) -> np.ndarray:
     """Weights of records by the inverse frequency of their classes.
 
     With the shares s_ic = h_ic / sum_c h_ic of the classes in record i and their frequency
-    f_c = mean_i s_ic, the weight of a record is sum_c s_ic / f_c: records of one class each are
-    then drawn so that every class comes equally often. A record in which nothing is labelled has
-    nothing to say about classes and gets the smallest weight of the others.
+    f_c = mean_i s_ic over the records that have any, the weight of a record is sum_c s_ic / f_c:
+    records of one class each are then drawn so that every class comes equally often. A record in
+    which nothing is labelled has nothing to say about classes and gets the smallest weight of the
+    others.
 
     Args:
         histograms: (N, K) pixels or labels of each class, without what is ignored. Classes that
@@ -105,17 +106,15 @@ def inverse_frequency(histograms: np.ndarray, cap: float) -> np.ndarray:
         (N,) float64 with mean 1, none above `cap`: what is cut off is given to the others in
         proportion to their weights.
     """
-    counts = np.asarray(histograms, np.float64)
-    totals = counts.sum(axis=1)
+    shares = np.array(histograms, np.float64)
+    totals = shares.sum(axis=1)
     labelled = totals > 0
     if not labelled.any():
-        return np.ones(len(counts))
-    shares = counts[labelled] / totals[labelled, None]
-    frequency = shares.mean(axis=0)
-    present = frequency > 0
-    raw = shares[:, present] @ (1 / frequency[present])
-    weights = np.full(len(counts), raw.min())
-    weights[labelled] = raw
+        return np.ones(len(shares))
+    shares /= np.where(labelled, totals, 1)[:, None]
+    frequency = shares.sum(axis=0) / labelled.sum()
+    weights = shares @ np.divide(1, frequency, out=np.zeros_like(frequency), where=frequency > 0)
+    weights[~labelled] = weights[labelled].min()
     return _capped(weights, cap)
 
 

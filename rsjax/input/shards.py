@@ -225,8 +225,8 @@ class _Tally:
         return {
             "class_counts": totals.get("label", classes).tolist(),
             "mask_counts": mask_counts.tolist() if "mask" in totals else None,
-            "histograms": histograms.pack(rows),
             "sums": {k: statistics.merge(v) for k, v in self._sums.items() if v},
+            "histograms": histograms.pack(rows),
         }
 
 
