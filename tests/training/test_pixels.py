@@ -21,7 +21,7 @@ CHANGES = {
     "total_steps": 40,
     "optimizer.learning_rate": 1e-2,
     "task.losses": (("cross_entropy", 1.0), ("dice", 0.5)),
-    "task.class_weights": "median_frequency",
+    "task.class_weights": "inverse",
     "task.temperature": "fitted",
     "task.boundary_tolerance": 1.0,
     "task.boundary_unit": "px",
@@ -102,7 +102,7 @@ def test_intervals_groups_and_maps_belong_to_the_figures(data_dir, trained):
 
 
 def test_classes_can_be_merged_by_config_and_metrics_follow(data_dir, tmp_path):
-    merged = {"task.nomenclature": "corine_l1", "total_steps": 2, "task.temperature": "none"}
+    merged = {"task.nomenclature": "corine_l1", "total_steps": 3, "task.temperature": "none"}
     config = toy.config(data_dir, **{**CHANGES, **merged})
     scalars = loop.train_and_evaluate(config, tmp_path)
     model = rsjax.load(tmp_path)
