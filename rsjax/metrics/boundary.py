@@ -110,39 +110,30 @@ def boundary_counts(
     counted = mask.astype(bool)
     for array in (labels, predictions):
         counted &= (array.astype(jnp.int32) >= 0) & (array.astype(jnp.int32) < num_classes)
-    maps = [predictions.astype(jnp.uint8), labels.astype(jnp.uint8)]
-    edges = [disk.near_other_class(classes, counted, 1.0) for classes in maps]
-    bands = [disk.near_other_class(classes, counted, radius_px) for classes in maps]
-    both = bands[0] & bands[1] & (maps[0] == maps[1])
-
-    found = []
-    for this, other in ((0, 1), (1, 0)):
-        near = _near_same_class(
-            maps[this], edges[this], maps[other], edges[other], num_classes, radius_px
-        )
-        sets = (near, edges[this], both, bands[this])
-        found.append(_count_sets(maps[this], counted, sets, num_classes))
-    predicted, reference = found
+    # Both maps in one array, the prediction first.
+    maps = jnp.stack([predictions.astype(jnp.uint8), labels.astype(jnp.uint8)])
+    counted = jnp.stack([counted, counted])
+    edges = disk.near_other_class(maps, counted, 1.0)
+    bands = disk.near_other_class(maps, counted, radius_px)
+    near = _near_same_class(maps, edges, num_classes, radius_px)
+    both = jnp.broadcast_to(bands[0] & bands[1] & (maps[0] == maps[1]), maps.shape)
+    predicted, reference = _count_sets(maps, counted, (near, edges, both, bands), num_classes)
     return jnp.concatenate(
         [predicted[..., :2], reference[..., :2], predicted[..., 2:], reference[..., 3:]], axis=-1
     )
 
 
 def _near_same_class(
-    classes: jax.Array,
-    edge: jax.Array,
-    other: jax.Array,
-    other_edge: jax.Array,
-    num_classes: int,
-    radius: float,
+    maps: jax.Array, edges: jax.Array, num_classes: int, radius: float
 ) -> jax.Array:
-    """Where `edge` has a pixel of `other_edge` of its own class within the radius."""
-    near = jnp.zeros_like(edge)
-    # The classes of a boundary near a pixel, as bits of words of 32 classes each.
-    for first in range(0, num_classes, WORD):
-        around = disk.dilate(_bit(other, other_edge, first), radius, jnp.bitwise_or)
-        near |= (around & _bit(classes, edge, first)) != 0
-    return near
+    """Where the boundary of each of two maps (2, B, H, W) has the other's of its class near."""
+    # The classes of the boundary near a pixel, as bits of words of 32 classes each.
+    words = range(0, num_classes, WORD)
+    bits = jnp.concatenate([_bit(maps, edges, first) for first in words])
+    around = disk.dilate(bits, radius, jnp.bitwise_or)
+    pairs = (len(words), *maps.shape)
+    others = around.reshape(pairs)[:, ::-1]
+    return jnp.any((others & bits.reshape(pairs)) != 0, axis=0)
 
 
 def _bit(classes: jax.Array, where: jax.Array, first: int) -> jax.Array:
@@ -154,18 +145,17 @@ def _bit(classes: jax.Array, where: jax.Array, first: int) -> jax.Array:
 
 
 def _count_sets(
-    classes: jax.Array, counted: jax.Array, sets: tuple[jax.Array, ...], num_classes: int
+    maps: jax.Array, counted: jax.Array, sets: tuple[jax.Array, ...], num_classes: int
 ) -> jax.Array:
-    """The pixels of each image and class in each of a few sets: (B, K, sets) int32."""
+    """The pixels of each class in each of a few sets, (..., K, sets) int32, of (..., H, W)."""
     # One histogram of class and membership, a bit for each set; the sum over members follows.
-    members = sum(where.astype(jnp.int32) << bit for bit, where in enumerate(sets))
     cells = 2 ** len(sets)
-    cell = jnp.where(counted, classes.astype(jnp.int32) * cells + members, 0)
-    histogram = jax.vmap(
-        lambda cell, weights: jnp.bincount(cell, weights=weights, length=num_classes * cells)
+    members = sum(where.astype(jnp.int32) << bit for bit, where in enumerate(sets))
+    ignored = num_classes * cells
+    cell = jnp.where(counted, maps.astype(jnp.int32) * cells + members, ignored)
+    histogram = jnp.vectorize(
+        lambda cell: jnp.bincount(cell.reshape(-1), length=ignored + 1), signature="(h,w)->(n)"
     )
-    images = len(classes)
-    counts = histogram(cell.reshape(images, -1), counted.astype(jnp.int32).reshape(images, -1))
-    counts = counts.reshape(images, num_classes, cells)
-    holds = jnp.array([[cell >> bit & 1 for bit in range(len(sets))] for cell in range(cells)])
-    return jnp.sum(counts[..., None] * holds[None, None], axis=2, dtype=jnp.int32)
+    counts = histogram(cell)[..., :ignored].reshape(*maps.shape[:-2], num_classes, cells)
+    inside = jnp.arange(cells)[:, None] >> jnp.arange(len(sets))[None] & 1
+    return jnp.einsum("...c,cs->...s", counts, inside)
