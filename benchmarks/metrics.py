@@ -3,6 +3,7 @@
     pip install scikit-learn scipy
     pip install torchmetrics torch      # optional, another peer
     python benchmarks/metrics.py [--sizes=120,512] [--rounds=5] [--classes=19]
+    python benchmarks/metrics.py --metrics=confusion,boundary --pixels=1000000
 
 A call is one batch from class indices (confusion, boundary) or scores of each class and pixel
 (multilabel, average precision) to the figures on the host; all ways get the same arrays, and their
@@ -183,13 +184,13 @@ CASES: dict[str, Callable[[int, int, int], Ways]] = {
 }
 
 
-def measure(size: int, images: int, classes: int, rounds: int) -> list[str]:
+def measure(names: list[str], size: int, images: int, classes: int, rounds: int) -> list[str]:
     """The lines of the table for one size of image."""
     ways: dict[tuple[str, str], Callable[[], Any]] = {
         ("forward", "unet"): forward(images, size, classes)
     }
-    for name, case in CASES.items():
-        found = case(images, size, classes)
+    for name in names:
+        found = CASES[name](images, size, classes)
         figures = {way: run() for way, run in found.items()}
         np.testing.assert_allclose(list(figures.values()), figures["rsjax"], rtol=1e-4)
         ways |= {(name, way): run for way, run in found.items()}
@@ -221,11 +222,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--metrics", default=",".join(CASES), help=", ".join(CASES))
     parser.add_argument("--sizes", default="120,512")
     parser.add_argument("--classes", type=int, default=19)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pixels", type=int, default=512 * 512, help="about so many in a batch")
     options = parser.parse_args()
+    names = options.metrics.split(",")
+    if unknown := set(names) - set(CASES):
+        raise SystemExit(f"unknown {unknown}; known: {', '.join(CASES)}")
     print(
         f"{time.strftime('%Y-%m-%d')}, {hardware()}; {options.classes} classes, "
         f"{options.rounds} rounds, batches of about {options.pixels:,} pixels.\n"
@@ -234,7 +239,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|", flush=True)
     for size in map(int, options.sizes.split(",")):
         images = max(1, options.pixels // size**2)
-        print("\n".join(measure(size, images, options.classes, options.rounds)), flush=True)
+        lines = measure(names, size, images, options.classes, options.rounds)
+        print("\n".join(lines), flush=True)
 
 
 if __name__ == "__main__":

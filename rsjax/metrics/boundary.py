@@ -29,7 +29,6 @@ COUNTS = (
     "band_predicted",
     "band_reference",
 )
-WORD = 32  # classes a word of bits holds
 MOST_CLASSES = 255  # uint8 indices, 255 is ignored
 
 
@@ -110,14 +109,21 @@ def boundary_counts(
     counted = mask.astype(bool)
     for array in (labels, predictions):
         counted &= (array.astype(jnp.int32) >= 0) & (array.astype(jnp.int32) < num_classes)
-    # Both maps in one array, the prediction first.
+    # Both maps in one array, the prediction first, and one after the other where they can be: the
+    # first touch of fresh memory takes longer than the arithmetic.
     maps = jnp.stack([predictions.astype(jnp.uint8), labels.astype(jnp.uint8)])
-    counted = jnp.stack([counted, counted])
-    edges = disk.near_other_class(maps, counted, 1.0)
-    bands = disk.near_other_class(maps, counted, radius_px)
+    edges, bands = jax.lax.map(
+        lambda classes: tuple(
+            disk.near_other_class(classes, counted, radius) for radius in (1.0, radius_px)
+        ),
+        maps,
+    )
     near = _near_same_class(maps, edges, num_classes, radius_px)
-    both = jnp.broadcast_to(bands[0] & bands[1] & (maps[0] == maps[1]), maps.shape)
-    predicted, reference = _count_sets(maps, counted, (near, edges, both, bands), num_classes)
+    both = bands[0] & bands[1] & (maps[0] == maps[1])
+    predicted, reference = jax.lax.map(
+        lambda each: _count_sets(each[0], counted, (*each[1:3], both, each[3]), num_classes),
+        (maps, near, edges, bands),
+    )
     return jnp.concatenate(
         [predicted[..., :2], reference[..., :2], predicted[..., 2:], reference[..., 3:]], axis=-1
     )
@@ -127,35 +133,30 @@ def _near_same_class(
     maps: jax.Array, edges: jax.Array, num_classes: int, radius: float
 ) -> jax.Array:
     """Where the boundary of each of two maps (2, B, H, W) has the other's of its class near."""
-    # The classes of the boundary near a pixel, as bits of words of 32 classes each.
-    words = range(0, num_classes, WORD)
-    bits = jnp.concatenate([_bit(maps, edges, first) for first in words])
-    around = disk.dilate(bits, radius, jnp.bitwise_or)
-    pairs = (len(words), *maps.shape)
-    others = around.reshape(pairs)[:, ::-1]
-    return jnp.any((others & bits.reshape(pairs)) != 0, axis=0)
 
+    def eight(first: jax.Array, near: jax.Array) -> jax.Array:
+        # The classes of the boundary near a pixel as bits, eight at a time: the fewest bytes.
+        place = maps - first
+        own = jnp.where(edges & (place < 8), jnp.uint8(1) << jnp.minimum(place, 7), jnp.uint8(0))
+        return near | ((own & disk.dilate(own, radius, jnp.bitwise_or)[::-1]) != 0)
 
-def _bit(classes: jax.Array, where: jax.Array, first: int) -> jax.Array:
-    """The bit of each pixel's class in the word that starts at class `first`; 0 elsewhere."""
-    place = classes.astype(jnp.int32) - first
-    inside = where & (place >= 0) & (place < WORD)
-    shift = jnp.clip(place, 0, WORD - 1).astype(jnp.uint32)
-    return jnp.where(inside, jnp.uint32(1) << shift, jnp.uint32(0))
+    firsts = jnp.arange(0, num_classes, 8, dtype=jnp.uint8)
+    near, _ = jax.lax.scan(
+        lambda near, first: (eight(first, near), None), jnp.zeros_like(edges), firsts
+    )
+    return near
 
 
 def _count_sets(
-    maps: jax.Array, counted: jax.Array, sets: tuple[jax.Array, ...], num_classes: int
+    classes: jax.Array, counted: jax.Array, sets: tuple[jax.Array, ...], num_classes: int
 ) -> jax.Array:
-    """The pixels of each class in each of a few sets, (..., K, sets) int32, of (..., H, W)."""
+    """The pixels (B, H, W) of each image and class in each of a few sets, (B, K, sets) int32."""
     # One histogram of class and membership, a bit for each set; the sum over members follows.
     cells = 2 ** len(sets)
     members = sum(where.astype(jnp.int32) << bit for bit, where in enumerate(sets))
     ignored = num_classes * cells
-    cell = jnp.where(counted, maps.astype(jnp.int32) * cells + members, ignored)
-    histogram = jnp.vectorize(
-        lambda cell: jnp.bincount(cell.reshape(-1), length=ignored + 1), signature="(h,w)->(n)"
-    )
-    counts = histogram(cell)[..., :ignored].reshape(*maps.shape[:-2], num_classes, cells)
+    cell = jnp.where(counted, classes.astype(jnp.int32) * cells + members, ignored)
+    histogram = jax.vmap(lambda cell: jnp.bincount(cell.reshape(-1), length=ignored + 1))
+    counts = histogram(cell)[:, :ignored].reshape(-1, num_classes, cells)
     inside = jnp.arange(cells)[:, None] >> jnp.arange(len(sets))[None] & 1
-    return jnp.einsum("...c,cs->...s", counts, inside)
+    return jnp.einsum("bkc,cs->bks", counts, inside)

@@ -73,16 +73,18 @@ def near_other_class(classes: jax.Array, counted: jax.Array, radius: float) -> j
     """Where a pixel has one of another class within a distance.
 
     Args:
-        classes: (S, ..., H, W) uint8, several maps of each image.
+        classes: (..., H, W) uint8.
         counted: the same shape, bool; other pixels are neither near nor of another class, and
             neither is what lies outside.
         radius: the largest distance in pixels.
 
     Returns:
-        (S, ..., H, W) bool. With a radius of 1 the inner contour of each class, 4-connected
+        (..., H, W) bool. With a radius of 1 the inner contour of each class, 4-connected
         neighbours; with a larger one the inner band of each class.
     """
     # Another class is a larger or a smaller one: the largest of the indices and of their inverses.
-    both = jnp.concatenate([jnp.where(counted, each, jnp.uint8(0)) for each in (classes, ~classes)])
-    largest, inverse = jnp.split(dilate(both, radius, jnp.maximum), 2)
+    largest, inverse = (
+        dilate(jnp.where(counted, each, jnp.uint8(0)), radius, jnp.maximum)
+        for each in (classes, ~classes)
+    )
     return counted & ((largest > classes) | (inverse > ~classes))
