@@ -66,6 +66,8 @@ class Page(html.parser.HTMLParser):
         elif tag == "img" and self.open[-1:] == ["span"]:
             self.map["src"].append(attrs["src"])
             self.map["alts"].append(attrs["alt"])
+        if tag == "br" and self.map:
+            self.map["caption"] += "\n"
         if tag == "img":
             assert attrs["alt"]
         if tag == "th":

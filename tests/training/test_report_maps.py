@@ -112,7 +112,13 @@ def test_largest_confusion_is_said_in_words(run):
     names = about["nomenclature"]["names"]
     samples = results.samples
     place = {f"<i>{number}": i for i, number in enumerate(samples["index"])}
-    for one in Page(path.read_text()).maps["Worst: the lowest mIoU"]:
+    found = Page(path.read_text()).maps
+    for one in (one for group in found.values() for one in group):
+        lines = re.findall("of the pixels: (.+) taken for (.+)", one["caption"])
+        assert all(a != b.strip() for a, b in lines)
+        right = "100\N{NO-BREAK SPACE}% of the pixels right" in one["caption"]
+        assert ("no confusion" in one["caption"]) == (right or not lines)
+    for one in found["Worst: the lowest mIoU"]:
         i = place[one["id"]]
         said = samples["maps"][np.flatnonzero(samples["shown"] == i)[0]]
         counted = reference[i] != IGNORE
