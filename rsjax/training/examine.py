@@ -137,6 +137,8 @@ def evaluate_bundles(
     states = [one.variables for one in trained]
     temperatures = [one.temperature for one in trained]
     found = examine(states, split, temperatures)
+    if "temperature" in first.about and len(trained) == 1:
+        found.scalars["temperature"] = first.temperature
     if task.name == "segmentation":
         maps = shown.predict(
             config, made, task, members, put, states, temperatures, split, found, mesh
