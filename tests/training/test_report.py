@@ -148,10 +148,13 @@ def test_pictures_have_one_linear_stretch(run):
 
 
 def test_writing_again_changes_nothing(run):
-    workdir, *_, path = run
-    before = path.read_bytes()
+    workdir, _, results, _, path = run
+    if results.matrix is None:
+        return  # drawing takes long; that of the other task has every kind of figure
+    files = [path, *sorted((workdir / "figures").iterdir())]
+    before = [file.read_bytes() for file in files]
     report.write(workdir, "test", workdir / "shards")
-    assert path.read_bytes() == before
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_intervals_say_what_they_cover(run):
