@@ -11,6 +11,8 @@ import pathlib
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from rsjax import sealed
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
@@ -82,7 +84,8 @@ def _title(name: str, split: str, results: Results, about: dict[str, Any], made:
     if about["trained_on"]["simulated"] and not made.simulated:
         banner = '<div class="banner">The model was trained on SIMULATED imagery</div>'
     ends = results.intervals.get(headline)
-    spread = f", interval {ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+    known = ends is not None and np.isfinite(ends).all()
+    spread = f", interval {ends[0]:.3f} to {ends[1]:.3f}" if known else ""
     big = [
         (scalars[headline], f"{headline} on {split}{spread}"),
         (scalars[f"{headline}_of_class_frequencies"], "by always predicting the class frequencies"),

@@ -168,6 +168,14 @@ def test_intervals_say_what_they_cover(run):
     assert "all samples of one tile together" in said
 
 
+@pytest.mark.parametrize(("task", "text"), [
+    ({}, "0.0075 of the image's diagonal."),
+    ({"boundary_tolerance": 20.0, "boundary_unit": "m"}, "20 m on the ground."),
+])  # fmt: skip
+def test_tolerance_of_boundaries_has_its_unit(task, text):
+    assert numbers_page.tolerance(task) == f"Tolerance of the boundaries: {text}"
+
+
 def test_groups_are_sorted_and_read_as_the_file(run):
     _, _, results, about, path = run
     rows = Page(path.read_text()).rows
