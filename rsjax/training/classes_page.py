@@ -15,7 +15,12 @@ from rsjax.training.evaluate import Results
 from rsjax.training.numbers_page import unit_of
 
 COLUMNS = ("support", "prevalence", "average_precision", "precision", "recall", "f1", "iou")
-NAMES = {"f1": "F1", "iou": "IoU"}  # as people write them
+NAMES = {  # as people write them
+    "f1": "F1",
+    "iou": "IoU",
+    "boundary_f1": "boundary F1",
+    "boundary_iou": "boundary IoU",
+}
 BARS = {  # figures of each class that are drawn
     "classification": ("f1",),
     "multilabel": ("average_precision", "f1"),

