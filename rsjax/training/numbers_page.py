@@ -49,7 +49,7 @@ MEANINGS = {  # of the figures' names, or of their endings; {unit}: samples or p
     "_macro": "mean over the classes, each with the same weight",
     "_micro": "all pairs (sample, label) counted together",
 }
-COUNTS = ("classes_", "samples_", "images_")  # beginnings of the names of counts
+COUNTS = ("classes_", "samples_", "boundary_images", "boundary_classes")  # how counts begin
 OTHERS = (  # beside the headline in the tables of groups, the first four that there are
     "overall_accuracy", "average_accuracy", "mAP_micro", "f1_macro", "f1_micro", "kappa",
     "iou_frequency_weighted", "boundary_f1_per_image_macro", "subset_accuracy", "loss",
