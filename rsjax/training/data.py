@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -150,18 +151,53 @@ def read_shards(config: ConfigDict) -> manifest.Manifest:
 
 
 def check_texts(config: ConfigDict, made: manifest.Manifest) -> None:
-    """Refuses text entries that the shards do not have.
+    """Refuses text entries that the shards do not have, and patterns that have no group.
 
     Raises:
         ConfigError: names them, and what there is.
     """
     known = ("id", *made.info.metadata)
     asked = [*config.eval.group_by, *filter(None, [config.eval.blocks])]
-    if unknown := [name for name in asked if name not in known]:
+    if unknown := [name for name in asked if name.partition(":")[0] not in known]:
         raise ConfigError(
             f"eval.group_by and eval.blocks: {made.root} has no text entries {unknown}; it has "
             f"{', '.join(known)}"
         )
+    for name in asked:
+        _, _, pattern = name.partition(":")
+        try:
+            groups = re.compile(pattern).groups if pattern else 1
+        except re.error as error:
+            raise ConfigError(f"eval.group_by, eval.blocks: {name!r}: {error}") from None
+        if groups != 1:
+            raise ConfigError(
+                f"eval.group_by, eval.blocks: {name!r}: the pattern has {groups} groups, expected "
+                "one in parentheses, e.g. 'id:_T(\\w{5})_'"
+            )
+
+
+def texts(source: ShardSource, records: np.ndarray, name: str) -> list[str]:
+    r"""A text entry of records, or the part of it that a pattern finds.
+
+    Args:
+        source: the records of a split.
+        records: (N,) indices.
+        name: 'country', or 'id:_T(\w{5})_', the entry and a regex with one group.
+
+    Raises:
+        ConfigError: a value that the pattern does not match.
+    """
+    entry, _, pattern = name.partition(":")
+    values = source.texts(records, entry)
+    if not pattern:
+        return values
+    found = [re.search(pattern, value) for value in values]
+    if None in found:
+        raise ConfigError(
+            f"eval.group_by, eval.blocks: {name!r}: the {entry} "
+            f"{values[found.index(None)]!r} does not match"
+        )
+    return [match[1] for match in found if match]
 
 
 def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manifest, Inputs]:

@@ -148,7 +148,7 @@ def evaluate_bundles(
         source = data.open_split(config, made.root, split, [first.inputs], task.name)
         records = found.samples["index"]
         found = analyse(
-            found, task, lambda name: source.texts(records, name), config.eval.to_dict()
+            found, task, lambda name: data.texts(source, records, name), config.eval.to_dict()
         )
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -181,7 +182,8 @@ def _dots(
         return ""
     drawn = order if len(order) <= LONG else order[: LONG // 2] + order[-LONG // 2 :]
     figure = set_figures.groups({name: values[name] for name in drawn}, whole, headline)
-    data = figures.save(workdir, f"{split}_by_{column}", figure)
+    name = re.sub(r"\W+", "_", column).strip("_")  # a pattern is no file name
+    data = figures.save(workdir, f"{split}_by_{name}", figure)
     caption = f"{headline} of each {column} (samples); the dashed line is the whole split."
     if len(drawn) < len(order):
         caption += f" Only the {LONG // 2} lowest and the {LONG // 2} highest of {len(order):,}."

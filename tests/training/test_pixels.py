@@ -26,7 +26,8 @@ CHANGES = {
     "task.temperature": "fitted",
     "task.boundary_tolerance": 1.0,
     "task.boundary_unit": "px",
-    "eval.group_by": ("country",),
+    "eval.group_by": ("country", r"id:toy_\d{3}(\d)"),
+    "eval.blocks": r"id:toy_\d(\d\d)",
     "eval.bootstrap": 50,
 }
 
@@ -88,6 +89,7 @@ def test_intervals_groups_and_maps_belong_to_the_figures(data_dir, trained):
     groups = told["groups"]["country"]
     assert set(groups) == {"Austria", "Finland", "Ireland"}
     assert sum(group["samples"] for group in groups.values()) == 40
+    assert [v["samples"] for v in told["groups"][r"id:toy_\d{3}(\d)"].values()] == [4] * 10
     source = ShardSource(manifests.find(data_dir, "bigearthnet"), "test")
     here = np.array(source.texts(np.arange(40), "country")) == "Finland"
     mask, found, keep = by_hand(data_dir, workdir)
@@ -134,6 +136,10 @@ def test_what_cannot_be_segmented_is_refused_before_training(data_dir, tmp_path)
     with pytest.raises(ConfigError, match=r"no text entries \['season'\].*country"):
         loop.train_and_evaluate(
             toy.config(data_dir, **{**CHANGES, "eval.group_by": ("season",)}), tmp_path
+        )
+    with pytest.raises(ConfigError, match="'id:x': the pattern has 0 groups"):
+        loop.train_and_evaluate(
+            toy.config(data_dir, **{**CHANGES, "eval.blocks": "id:x"}), tmp_path
         )
     toy.write(tmp_path / "scenes")
     with pytest.raises(ConfigError, match="holds no reference maps"):
