@@ -35,7 +35,8 @@ def get_config(variant: str = "bigearthnet19") -> ml_collections.ConfigDict:
     c.task.name = "segmentation"
     c.task.nomenclature = variant
     c.task.temperature = "fitted"
-    c.eval.group_by = ("country",)
+    c.eval.group_by = ("country", r"id:_MSIL2A_\d{4}(\d{2})")  # and by month
+    c.eval.blocks = r"id:_T(\w{5})_"  # tiles: patches of one tile are alike
 
     c.model.name = "unet"
     c.model.fields = ml_collections.ConfigDict({"encoder_name": "resnet34"})

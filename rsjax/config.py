@@ -131,9 +131,9 @@ def base() -> ConfigDict:
     e.split = "test"  # mode=eval: split to evaluate
     e.ensemble = ()  # mode=eval: further bundles; probabilities are averaged
     e.tta = "none"  # none | d4: average over the symmetries of the square; at the end and mode=eval
-    e.group_by = ()  # text entries of the shards, e.g. 'country': figures of each value
+    e.group_by = ()  # text entries, e.g. 'country', 'id:_T(\\w{5})_': figures of each value
     e.bootstrap = 1000  # resampled sets for the intervals of the report; 0: no intervals
-    e.blocks = ""  # text entry whose values are resampled as a whole; empty: single samples
+    e.blocks = ""  # such an entry whose values are resampled as a whole; empty: single samples
     e.level = 0.95  # coverage of the intervals
     return c.lock()
 

@@ -11,7 +11,9 @@ FOLDER = pathlib.Path(__file__).parent.parent / "configs"
 SHEETS = [
     ("bigearthnet_resnet", ""), ("bigearthnet_resnet", "s1"), ("bigearthnet_resnet", "s1_s2"),
     ("bigearthnet_resnet", "demo"), ("eurosat_resnet", ""), ("eurosat_resnet", "cpu"),
-    ("ucmerced_resnet", ""),
+    ("ucmerced_resnet", ""), ("bigearthnet_unet", ""), ("bigearthnet_unet", "corine_l1"),
+    ("bigearthnet_unet", "demo"), ("bigearthnet_deeplab", ""), ("bigearthnet_deeplab", "corine_l3"),
+    ("bigearthnet_deeplab", "demo"),
 ]  # fmt: skip
 
 

@@ -140,8 +140,7 @@ def _mixup(key: jax.Array, batch: Batch, alpha: float) -> Batch:
         return part * x + (1 - part) * x[::-1]
 
     # A pixel has one class: in a mask those of the larger share are kept.
-    mixed = {name: mix(batch[name]) for name in ("image", "target") if name in batch}
-    return {**batch, **mixed}
+    return {k: mix(v) if k in ("image", "target") else v for k, v in batch.items()}
 
 
 def _cutmix(key: jax.Array, batch: Batch, alpha: float) -> Batch:

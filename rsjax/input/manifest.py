@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 import pathlib
 from typing import Any
+
+import numpy as np
 
 from rsjax import sealed
 from rsjax.datasets.info import DatasetInfo
@@ -43,6 +46,8 @@ class Manifest:
         statistics: {sensor: {band: {mean, std, min, max, pixels, nodata}}} in the stored unit.
         statistics_origin: where the statistics come from.
         metadata: {file: sha256} of the files beside the manifest that TFDS reads.
+        histograms: {split: {'label' | 'mask': {file, sha256}}}: classes of each record, see
+            `histograms`; empty where shards were prepared before these were kept.
     """
 
     root: pathlib.Path
@@ -56,6 +61,7 @@ class Manifest:
     statistics: dict[str, dict[str, dict[str, Any]]]
     statistics_origin: str
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    histograms: dict[str, dict[str, dict[str, str]]] = dataclasses.field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """One digest of all shards: equal data, equal digest."""
@@ -108,6 +114,47 @@ def load(root: str | os.PathLike[str]) -> Manifest:
         return Manifest(root=root, **data)
     except (KeyError, TypeError) as error:
         raise ShardError(f"{path}: damaged ({error!r}); prepare the data again") from None
+
+
+def histograms(made: Manifest, split: str, kind: str) -> np.ndarray:
+    """The classes of each record of a split, or of several joined by '+'.
+
+    Args:
+        made: the manifest.
+        split: e.g. 'train' or 'train+validation'.
+        kind: 'label', zeros and ones; or 'mask', pixels, the last column those that are ignored.
+
+    Returns:
+        (N, K) or (N, K_mask + 1) unsigned integers, in the order of the records.
+
+    Raises:
+        ShardError: there are none, or a file is missing or damaged.
+    """
+    if not (made.info.mask if kind == "mask" else made.info.label):
+        raise ShardError(f"{made.root}: {made.info.title} has no {kind}s")
+    parts = []
+    for name in split.split("+"):
+        if name not in made.splits:
+            raise ShardError(f"{made.root}: no split '{name}'; it has {', '.join(made.splits)}")
+        entry = made.histograms.get(name, {}).get(kind)
+        again = "Run `python -m rsjax.prepare` again: finished shards are kept"
+        if entry is None:
+            raise ShardError(
+                f"{made.root}: the shards were prepared by an rsjax that did not count the classes "
+                f"of each record. {again}"
+            )
+        path = made.root / entry["file"]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ShardError(f"{path}: {error.strerror}. {again}") from None
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise ShardError(f"{path}: its sha256 is not that of the manifest. {again}")
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        if len(array) != made.splits[name]["records"]:
+            raise ShardError(f"{path}: {len(array)} rows, not one for each record. {again}")
+        parts.append(array)
+    return np.concatenate(parts)
 
 
 def digest(path: str | os.PathLike[str]) -> str:

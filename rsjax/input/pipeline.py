@@ -4,8 +4,9 @@ Training is one endless stream of samples: position p is sample `shuffle(p mod N
 `p // N`, a seeded permutation (grain's index shuffle) that costs nothing to enter anywhere. Batch
 t takes positions [t·B, (t+1)·B), each process its slice of them. So every sample is seen exactly
 once an epoch, nothing is dropped or padded (a batch may straddle two epochs), and the whole state
-is the position: any number of hosts can go on from it. Evaluation reads in order and pads the
-last batch, marked in `valid`, alike on every host.
+is the position: any number of hosts can go on from it. With weights an epoch is N draws in which
+samples come more or less often (`sampling`), and all else is as said. Evaluation reads in order
+and pads the last batch, marked in `valid`, alike on every host.
 """
 
 from __future__ import annotations
@@ -16,34 +17,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from grain.experimental import index_shuffle
 
 from rsjax.input.readahead import read_ahead
+from rsjax.input.sampling import cumulate, order, weighted_order
 from rsjax.input.source import ShardSource
 
 Batch = dict[str, Any]
 STALL_S = 600.0
-
-
-def order(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The record index at each position of the endless stream.
-
-    Args:
-        positions: (B,) non-negative integers.
-        count: number of records N.
-        seed: seed of the order; every epoch has a seed of its own, drawn from it.
-
-    Returns:
-        (B,) int64 in [0, N); a permutation over each epoch.
-    """
-    seeds: dict[int, int] = {}
-    out = np.empty(len(positions), np.int64)
-    for row, position in enumerate(positions):
-        epoch, index = divmod(int(position), count)
-        if epoch not in seeds:
-            seeds[epoch] = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-        out[row] = index_shuffle(index, max_index=count - 1, seed=seeds[epoch], rounds=4)
-    return out
 
 
 def _batches(
@@ -79,6 +59,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     stall_s: float = STALL_S,
+    weights: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """The batches of this process from `position` on, shuffled, `steps` of them.
 
@@ -93,15 +74,26 @@ def train_batches(
         process_index: this process.
         process_count: number of processes.
         stall_s: how long to wait for a batch before giving up, in seconds.
+        weights: (N,) with mean 1, how often each record is drawn an epoch, on average; None draws
+            each once.
 
     Yields:
         the source's entries (b, ...), `index` (b,) int32 and `valid` (b,) all true.
+
+    Raises:
+        ValueError: the processes cannot share a batch, or these are no weights of the records.
     """
     offset, size = _local(batch_size, process_index, process_count)
+    if weights is not None and len(weights) != len(source):
+        raise ValueError(f"{len(weights)} weights of {len(source)} records")
+    ends = None if weights is None else cumulate(weights)
 
     def indices(step: int) -> tuple[np.ndarray, np.ndarray]:
         start = position + step * batch_size + offset
-        return order(np.arange(start, start + size), len(source), seed), np.ones(size, bool)
+        positions = np.arange(start, start + size)
+        if ends is None:
+            return order(positions, len(source), seed), np.ones(size, bool)
+        return weighted_order(positions, ends, seed), np.ones(size, bool)
 
     return _batches(source, indices, steps, threads, buffer, stall_s)
 

@@ -11,8 +11,8 @@ import numpy as np
 from rsjax import landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
+from rsjax.input import histograms, records, statistics
 from rsjax.input import manifest as manifests
-from rsjax.input import records, statistics
 from rsjax.input.manifest import Manifest
 from rsjax.input.shards import Job, open_dataset
 
@@ -80,13 +80,28 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
                 (stage / one.file).touch()  # TFDS takes the names of splits from files
         _write_tfds(made)
         written = [name for name in METADATA if (stage / name).is_file()]
-        made = dataclasses.replace(made, metadata={n: manifests.digest(stage / n) for n in written})
+        made = dataclasses.replace(
+            made,
+            metadata={n: manifests.digest(stage / n) for n in written},
+            histograms={
+                split: histograms.save(stage, split, _joined(made, parts))
+                for split, parts in by_split.items()
+            },
+        )
         manifests.save(made)
     # Last what says that all is there, on an object store as after a power loss.
-    for name in (*written, manifests.FILE):
+    counted = [kind["file"] for split in made.histograms.values() for kind in split.values()]
+    for name in (*written, *counted, manifests.FILE):
         with sealed.writing(f"{job.root}/{name}"):
             storage.publish(stage / name, job.root, name)
     return dataclasses.replace(made, root=pathlib.Path(job.root))
+
+
+def _joined(made: Manifest, parts: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The histograms of a split, from the notes of its shards in their order."""
+    wanted = histograms.layout(made.info, made.nomenclature, made.mask_nomenclature)
+    each = [histograms.unpack(note["histograms"], wanted) for note in parts]
+    return {name: np.concatenate([one[name] for one in each]) for name in wanted}
 
 
 def _write_tfds(made: Manifest) -> None:

@@ -23,8 +23,8 @@ import numpy as np
 from rsjax import datasets, landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError, NomenclatureError, ShardError
+from rsjax.input import histograms, notes, records, statistics
 from rsjax.input import manifest as manifests
-from rsjax.input import notes, records, statistics
 from rsjax.landcover import Nomenclature
 
 SHARD_BYTES = 128 * 2**20  # large enough to read fast, small enough to lose little when killed
@@ -121,6 +121,12 @@ def write_shard(job: Job, beat: Callable[[int], None] = lambda samples: None) ->
 
     dataset = open_dataset(job.dataset, job.source, job.options)
     tally = _Tally(dataset.info)
+    if (old := _sound(job)) and "histograms" not in old:  # of an rsjax that did not count them
+        rows = histograms.recount(job.root, old, tally.layout, beat)
+        if rows is not None:
+            old["histograms"] = histograms.pack(rows)
+            notes.write(job.root, job.note, old)
+            return old
     features = records.features(dataset.info, tally.classes.names)
     keys = _split_keys(job.dataset, job.source, job.options, job.split)
     keys = keys[len(keys) * job.index // job.total : len(keys) * (job.index + 1) // job.total]
@@ -198,27 +204,29 @@ class _Tally:
         self.mask_classes = (
             landcover.load(info.mask_nomenclature) if info.mask_nomenclature else None
         )
-        self._class_counts = np.zeros(len(self.classes), np.int64)
-        self._mask_counts = np.zeros(256, np.int64)
+        self.layout = histograms.layout(info, self.classes, self.mask_classes)
+        self._rows: list[dict[str, np.ndarray]] = []
         self._sums: dict[str, list[dict[str, Any]]] = {name: [] for name in info.images}
 
     def add(self, example: dict[str, Any]) -> None:
         """Counts one example."""
-        if self.info.label == "index":
-            self._class_counts[example["label"]] += 1
-        elif self.info.label:
-            self._class_counts += example["label"]
-        if self.info.mask:
-            self._mask_counts += np.bincount(example["mask"].ravel(), minlength=256)
+        self._rows.append(histograms.of_example(example, self.layout))
         for name, image in self.info.images.items():
             self._sums[name].append(statistics.of_image(example[name], image))
 
     def sums(self) -> dict[str, Any]:
         """What a note says of them."""
+        rows = histograms.stack(self._rows, self.layout)
+        totals = {name: array.sum(axis=0, dtype=np.int64) for name, array in rows.items()}
+        classes, mask_counts = np.zeros(len(self.classes), np.int64), np.zeros(256, np.int64)
+        if "mask" in totals:
+            mask_counts[: len(totals["mask"]) - 1] = totals["mask"][:-1]
+            mask_counts[histograms.IGNORE] = totals["mask"][-1]
         return {
-            "class_counts": self._class_counts.tolist(),
-            "mask_counts": self._mask_counts.tolist() if self.info.mask else None,
+            "class_counts": totals.get("label", classes).tolist(),
+            "mask_counts": mask_counts.tolist() if "mask" in totals else None,
             "sums": {k: statistics.merge(v) for k, v in self._sums.items() if v},
+            "histograms": histograms.pack(rows),
         }
 
 
@@ -260,7 +268,13 @@ def _check(
 
 
 def finished(job: Job) -> dict[str, Any] | None:
-    """The note of a shard that was finished, or None.
+    """The note of a shard that was finished, or None: it, or its histograms, are to be made."""
+    note = _sound(job)
+    return note if note and "histograms" in note else None
+
+
+def _sound(job: Job) -> dict[str, Any] | None:
+    """The note of a shard that need not be written again, or None.
 
     The shard's size is compared and not its content, which would read everything again: the note
     holds the checksum of what was written, `--verify` compares it, and ArrayRecord's own

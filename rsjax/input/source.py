@@ -11,6 +11,7 @@ import os
 import resource
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
@@ -195,26 +196,33 @@ class ShardSource:
         """The shards that threads are reading at this moment."""
         return ", ".join(sorted(set(self.reading.copy().values()))) or "nothing"
 
-    def check(self, indices: np.ndarray) -> None:
+    def check(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Parses every entry of the given records, whatever `columns` says.
+
+        Returns:
+            the `label` and `mask` of each, as far as there are any.
 
         Raises:
             ShardError: names the shard and the record that is damaged.
         """
+        classes = []
         for index in indices.tolist():
             entries = self.entries(index)
             try:
+                found: dict[str, Any] = {}
                 for name, (dtype, shape) in self.available.items():
                     if name == "label" and not shape:
-                        _class_index(entries, self._classes)
+                        found[name] = _class_index(entries, self._classes)
                     else:
-                        found = records.tensor(entries, name, dtype, shape)
-                        if name == "label" and found.max(initial=0) > 1:
-                            raise _out_of_range(found)
+                        found[name] = records.tensor(entries, name, dtype, shape)
+                        if name == "label" and found[name].max(initial=0) > 1:
+                            raise _out_of_range(found[name])
                 if not records.text(entries, "id"):
                     raise ValueError("no id")
             except (ValueError, KeyError, IndexError) as error:
                 raise self._damaged(index, error) from None
+            classes.append({k: v for k, v in found.items() if k in ("label", "mask")})
+        return classes
 
     def ids(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """The sample ids of the given records."""

@@ -8,12 +8,12 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from rsjax import storage
 from rsjax.errors import ShardError
+from rsjax.input import histograms, notes
 from rsjax.input import manifest as manifests
 from rsjax.input.manifest import Manifest
 from rsjax.input.source import ShardSource
@@ -42,7 +42,7 @@ def find(data_dir: str | os.PathLike[str], name: str) -> str:
 
 
 def verify(root: str | os.PathLike[str]) -> Iterator[tuple[str, int]]:
-    """Rereads every shard: size, checksum, record count, and each record's entries.
+    """Rereads every shard: size, checksum, record count, and each record's entries and classes.
 
     Of shards on an object store the records are not parsed; their checksum is that of the bytes
     that the writer made.
@@ -55,7 +55,10 @@ def verify(root: str | os.PathLike[str]) -> Iterator[tuple[str, int]]:
     """
     where = os.fspath(root)
     made = _load(where)
-    for file, sha256 in made.metadata.items():
+    beside = {**made.metadata}
+    for kinds in made.histograms.values():
+        beside |= {entry["file"]: entry["sha256"] for entry in kinds.values()}
+    for file, sha256 in beside.items():
         path = f"{where}/{file}"
         if storage.size(path) is None:
             raise ShardError(f"{path}: missing. {_REMEDY}")
@@ -71,15 +74,37 @@ def verify(root: str | os.PathLike[str]) -> Iterator[tuple[str, int]]:
             if _digest(path) != shard["sha256"]:
                 raise ShardError(f"{path}: its sha256 is not that of the manifest. {_REMEDY}")
         source = None if storage.is_remote(where) else ShardSource(where, split, columns=())
-        yield from _records(source, entry["shards"])
+        yield from _records(made, split, source)
 
 
-def _records(source: ShardSource | None, shards: list[dict[str, Any]]) -> Iterator[tuple[str, int]]:
+def _records(made: Manifest, split: str, source: ShardSource | None) -> Iterator[tuple[str, int]]:
+    """Parses the records of a split, and counts their classes again."""
+    kept = {
+        kind: manifests.histograms(made, split, kind)
+        for kind in (made.histograms.get(split, {}) if source else {})
+    }
+    everything = histograms.layout(made.info, made.nomenclature, made.mask_nomenclature)
+    wanted = {kind: everything[kind] for kind in kept}
     at = 0
-    for shard in shards:
-        for start in range(at, at + shard["records"], 64) if source else ():
-            source.check(np.arange(start, min(start + 64, at + shard["records"])))  # type: ignore[union-attr]
-        at += shard["records"]
+    for shard in made.splits[split]["shards"]:
+        end = at + shard["records"]
+        for start in range(at, end, 64) if source else ():
+            index = np.arange(start, min(start + 64, end))
+            for row, found in zip(index, source.check(index), strict=True):  # type: ignore[union-attr]
+                try:
+                    counted = histograms.of_example(found, wanted)
+                except ValueError as error:
+                    where = f"{made.root}/{shard['file']}: record {row - at}"
+                    raise ShardError(f"{where}: {error}. {_REMEDY}") from None
+                for kind, array in kept.items():
+                    if not np.array_equal(array[row], counted[kind]):
+                        raise ShardError(
+                            f"{made.root}/{made.histograms[split][kind]['file']}: row {row} is not "
+                            f"what record {row - at} of {shard['file']} holds. Delete "
+                            f"{notes.FOLDER}/{shard['file']}.json beside it and run "
+                            "`python -m rsjax.prepare` again: that shard alone is rewritten"
+                        )
+        at = end
         yield shard["file"], shard["records"]
 
 

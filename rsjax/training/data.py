@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,10 +18,10 @@ from ml_collections import ConfigDict
 
 from rsjax import datasets, landcover
 from rsjax.errors import CheckpointError, ConfigError, ShardError
-from rsjax.input import build, manifest
+from rsjax.input import build, manifest, sampling
 from rsjax.input.preprocess import Inputs, make_inputs
 from rsjax.input.source import ShardSource
-from rsjax.landcover import Nomenclature
+from rsjax.landcover import IGNORE, Nomenclature
 from rsjax.metrics import boundary
 from rsjax.training import hosts
 
@@ -150,18 +151,53 @@ def read_shards(config: ConfigDict) -> manifest.Manifest:
 
 
 def check_texts(config: ConfigDict, made: manifest.Manifest) -> None:
-    """Refuses text entries that the shards do not have.
+    """Refuses text entries that the shards do not have, and patterns that have no group.
 
     Raises:
         ConfigError: names them, and what there is.
     """
     known = ("id", *made.info.metadata)
     asked = [*config.eval.group_by, *filter(None, [config.eval.blocks])]
-    if unknown := [name for name in asked if name not in known]:
+    if unknown := [name for name in asked if name.partition(":")[0] not in known]:
         raise ConfigError(
             f"eval.group_by and eval.blocks: {made.root} has no text entries {unknown}; it has "
             f"{', '.join(known)}"
         )
+    for name in asked:
+        _, _, pattern = name.partition(":")
+        try:
+            groups = re.compile(pattern).groups if pattern else 1
+        except re.error as error:
+            raise ConfigError(f"eval.group_by, eval.blocks: {name!r}: {error}") from None
+        if groups != 1:
+            raise ConfigError(
+                f"eval.group_by, eval.blocks: {name!r}: the pattern has {groups} groups, expected "
+                "one in parentheses, e.g. 'id:_T(\\w{5})_'"
+            )
+
+
+def texts(source: ShardSource, records: np.ndarray, name: str) -> list[str]:
+    r"""A text entry of records, or the part of it that a pattern finds.
+
+    Args:
+        source: the records of a split.
+        records: (N,) indices.
+        name: 'country', or 'id:_T(\w{5})_', the entry and a regex with one group.
+
+    Raises:
+        ConfigError: a value that the pattern does not match.
+    """
+    entry, _, pattern = name.partition(":")
+    values = source.texts(records, entry)
+    if not pattern:
+        return values
+    found = [re.search(pattern, value) for value in values]
+    if None in found:
+        raise ConfigError(
+            f"eval.group_by, eval.blocks: {name!r}: the {entry} "
+            f"{values[found.index(None)]!r} does not match"
+        )
+    return [match[1] for match in found if match]
 
 
 def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manifest, Inputs]:
@@ -196,8 +232,68 @@ def _counts(made: manifest.Manifest, split: str, kind: str) -> list[int]:
     return [sum(values) for values in zip(*parts, strict=True)]
 
 
+def sampling_weights(
+    config: ConfigDict, made: manifest.Manifest, lut: np.ndarray | None = None
+) -> np.ndarray | None:
+    """How often each record of the train split is drawn an epoch, by `data.sampling`.
+
+    Args:
+        config: names the rule, its cap, the task and the split.
+        made: the manifest, with the classes of each record.
+        lut: of segmentation in other classes than those of the shards: (256,) uint8, the task's
+            class of each class of the mask, 255 where it is ignored.
+
+    Returns:
+        (N,) float64 with mean 1; None if all are drawn once.
+
+    Raises:
+        ShardError: the shards have no such counts, or they are damaged.
+    """
+    d = config.data
+    if d.sampling == "uniform":
+        return None
+    if config.task.name == "segmentation":
+        counts = _pixels(made, d.train_split, lut)
+        counts = counts[:, counts.any(axis=0)]
+    else:
+        counts = manifest.histograms(made, d.train_split, "label")
+    weights = sampling.inverse_frequency(counts, d.sampling_cap)
+    log.info(
+        "sampling by %s: a record is drawn %.2f to %.2f times an epoch",
+        d.sampling,
+        weights.min(),
+        weights.max(),
+    )
+    return weights
+
+
+def _pixels(made: manifest.Manifest, split: str, merge: np.ndarray | None) -> np.ndarray:
+    """Pixels of each class in each record, (N, K), without the ignored ones."""
+    counts = manifest.histograms(made, split, "mask")[:, :-1]
+    if merge is None:
+        return counts
+    to = np.asarray(merge)[: counts.shape[1]]
+    return np.stack([counts[:, to == c].sum(axis=1) for c in range(256) if c != IGNORE], axis=1)
+
+
+def presence(config: ConfigDict, made: manifest.Manifest, classes: Classes) -> dict[str, Any]:
+    """What class weights by median frequency need beside the counts, for `rsjax.tasks.make`.
+
+    Raises:
+        ShardError: the shards have no counts of each record, or they are damaged.
+    """
+    if config.task.class_weights != "median_frequency" or config.task.name != "segmentation":
+        return {}
+    counts = _pixels(made, config.data.train_split, classes.options["merge"])
+    counts = counts[:, : len(classes.nomenclature)].astype(np.int64)
+    totals = (counts.sum(axis=1, keepdims=True) * (counts > 0)).sum(axis=0)
+    return {"present_totals": totals.tolist()}
+
+
 def fingerprint(config: ConfigDict, made: manifest.Manifest, inputs: Inputs) -> dict[str, Any]:
     """What must not change for a run to go on: data, its order, and what the channels mean."""
+    d = config.data
+    chosen = {"rule": d.sampling, "cap": d.sampling_cap, "nomenclature": config.task.nomenclature}
     return {
         "dataset": made.info.name,
         "shards": made.fingerprint(),
@@ -205,6 +301,8 @@ def fingerprint(config: ConfigDict, made: manifest.Manifest, inputs: Inputs) -> 
         "seed": config.seed,
         "batch_size": config.batch_size,
         "order": "grain index shuffle, 4 rounds",
+        # None as in a checkpoint that has no such entry: before there were weights.
+        "sampling": None if d.sampling == "uniform" else chosen,
         "inputs": inputs.to_json(),
         "fit_px": config.data.fit_px,
     }

@@ -17,8 +17,6 @@ from rsjax.errors import RsjaxError
 from rsjax.metrics import resample, to_host
 from rsjax.tasks import Task
 
-TABLES = ("reliability", "intervals", "per_class_intervals", "groups")
-
 
 @dataclasses.dataclass(frozen=True)
 class Results:
@@ -30,21 +28,20 @@ class Results:
         matrix: confusion matrix (C, C), rows the reference, or None.
         samples: per record in order: index, loss, and what the task keeps: labels and
             probabilities (N, K), or counts of the pixels (N, K); `rsjax.tasks` has the rest.
-        reliability: how often the confident are right: lower, upper, confidence, accuracy, count
-            of each bin; empty where it was not measured.
-        intervals: figure -> [low, high], of the resampled set.
-        per_class_intervals: figure -> [low of each class, high of each class].
-        groups: text entry -> its value -> figures of the records that have it.
+        intervals: figure -> its (low, high).
+        per_class_intervals: figure -> (low, high) of each class, (2, C).
+        groups: column -> value -> figures of the records that have it, with their 'samples'.
+        reliability: of bins of confidence: lower, upper, confidence, accuracy (None: empty), count.
     """
 
     scalars: dict[str, float]
     per_class: dict[str, np.ndarray]
     matrix: np.ndarray | None
     samples: dict[str, np.ndarray]
-    reliability: dict[str, Any] = dataclasses.field(default_factory=dict)
-    intervals: dict[str, Any] = dataclasses.field(default_factory=dict)
-    per_class_intervals: dict[str, Any] = dataclasses.field(default_factory=dict)
-    groups: dict[str, Any] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    per_class_intervals: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    groups: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)
+    reliability: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
     def save(self, folder: pathlib.Path, split: str, about: dict[str, Any]) -> None:
         """Writes `split.json` (figures) and `split.npz` (samples) into `folder`."""
@@ -54,8 +51,16 @@ class Results:
         table = {name: values.tolist() for name, values in self.per_class.items()}
         matrix = None if self.matrix is None else self.matrix.tolist()
         data = {**about, "split": split, "scalars": self.scalars, "per_class": table}
-        data |= {"confusion_matrix": matrix, **{name: getattr(self, name) for name in TABLES}}
-        sealed.write(folder / f"{split}.json", data)
+        spread = {
+            name: np.asarray(ends).tolist() for name, ends in self.per_class_intervals.items()
+        }
+        more = {
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "per_class_intervals": spread,
+            "groups": self.groups,
+            "reliability": self.reliability,
+        }
+        sealed.write(folder / f"{split}.json", {**data, **more, "confusion_matrix": matrix})
 
 
 def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
@@ -79,7 +84,13 @@ def load(folder: pathlib.Path, split: str) -> tuple[Results, dict[str, Any]]:
         {name: np.asarray(values, float) for name, values in data.pop("per_class").items()},
         None if matrix is None else np.asarray(matrix, np.int64),
         samples,
-        **{name: data.pop(name, {}) for name in TABLES},
+        {name: (low, high) for name, (low, high) in data.pop("intervals", {}).items()},
+        {
+            name: np.asarray(ends, float)
+            for name, ends in data.pop("per_class_intervals", {}).items()
+        },
+        data.pop("groups", {}),
+        data.pop("reliability", {}),
     )
     return results, data
 
@@ -127,8 +138,12 @@ def evaluate(
     scalars[f"{task.headline}_of_class_frequencies"] = task.baseline(class_counts, len(keep[keep]))
     matrix = np.asarray(total["confusion"].counts) if "confusion" in total else None
     reliability = total["calibration"].reliability() if "calibration" in total else {}
-    plain = {name: np.asarray(values).tolist() for name, values in reliability.items()}
-    return Results(scalars, per_class, matrix, samples, plain)
+    bins = {name: _plain(values) for name, values in reliability.items()}
+    return Results(scalars, per_class, matrix, samples, reliability=bins)
+
+
+def _plain(values: Any) -> list[Any]:
+    return [None if v != v else v for v in np.asarray(values).tolist()]
 
 
 def analyse(
@@ -166,10 +181,8 @@ def analyse(
     scalars, per_class = intervals
     return dataclasses.replace(
         results,
-        intervals={name: [float(v) for v in pair] for name, pair in scalars.items()},
-        per_class_intervals={
-            name: [np.asarray(v).tolist() for v in pair] for name, pair in per_class.items()
-        },
+        intervals=scalars,
+        per_class_intervals={name: np.stack(pair) for name, pair in per_class.items()},
         groups=groups,
     )
 

@@ -137,6 +137,8 @@ def evaluate_bundles(
     states = [one.variables for one in trained]
     temperatures = [one.temperature for one in trained]
     found = examine(states, split, temperatures)
+    if "temperature" in first.about and len(trained) == 1:
+        found.scalars["temperature"] = first.temperature
     if task.name == "segmentation":
         maps = shown.predict(
             config, made, task, members, put, states, temperatures, split, found, mesh
@@ -146,7 +148,7 @@ def evaluate_bundles(
         source = data.open_split(config, made.root, split, [first.inputs], task.name)
         records = found.samples["index"]
         found = analyse(
-            found, task, lambda name: source.texts(records, name), config.eval.to_dict()
+            found, task, lambda name: data.texts(source, records, name), config.eval.to_dict()
         )
     return found
 

@@ -74,12 +74,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         classes = data.read_classes(config.task, made)
         train = data.open_split(config, root, config.data.train_split, [inputs], config.task.name)
         for name in filter(None, (config.data.validation_split, config.data.test_split)):
-            data.open_split(
-                config, root, name, [inputs], config.task.name
-            )  # to fail now rather than hours later
+            # To fail now rather than hours later.
+            data.open_split(config, root, name, [inputs], config.task.name)
         steps_per_epoch = len(train) / config.batch_size
         total_steps = steps_of(config, "total", steps_per_epoch)
         eval_every = steps_of(config, "eval_every", steps_per_epoch) or total_steps
+        weights = data.sampling_weights(config, made, classes.options.get("merge"))
         if made.simulated:
             log.warning("the imagery is SIMULATED: figures say nothing about real scenes")
         log.info(
@@ -93,7 +93,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         # -- Model, optimizer, state ---------------------------------------------------------
         task = tasks.make(
             config.task.name,
-            {**config.task.to_dict(), **classes.options},
+            {**config.task.to_dict(), **classes.options, **data.presence(config, made, classes)},
             len(classes.nomenclature),
             classes.counts(config.data.train_split),
         )
@@ -180,6 +180,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
                 config.data.buffer,
                 *sharding.reader_of(split, config.batch_size),
                 stall_s=config.data.stall_s,
+                weights=weights,
             ),
             split,
         )

@@ -21,20 +21,10 @@ from rsjax.input.manifest import Manifest
 from rsjax.tasks import Task
 from rsjax.training import data, layout, sharding
 from rsjax.training.evaluate import Results
+from rsjax.training.maps import miou
 
 EACH = 12  # records of each kind
 BATCH = 8  # records predicted at once, rounded up to what the devices share evenly
-
-
-def miou(samples: dict[str, np.ndarray]) -> np.ndarray:
-    """The mIoU of each record (N,), over the classes in its reference or prediction.
-
-    NaN where no pixel counts.
-    """
-    union = samples["reference"] + samples["predicted"] - samples["hits"]
-    there = union > 0
-    iou = samples["hits"] / np.where(there, union, 1)
-    return iou.sum(1) / np.where(there.any(1), there.sum(1), np.nan)
 
 
 def choose(samples: dict[str, np.ndarray]) -> np.ndarray:

@@ -22,12 +22,12 @@ class Records:
         return {"image": np.asarray(indices, np.int32)[:, None]}
 
 
-def run(source, batch_size, position, steps, hosts=1, seed=3, threads=2):
+def run(source, batch_size, position, steps, hosts=1, seed=3, threads=2, weights=None):
     """The global batches that `hosts` processes read together."""
     parts = [
         pipeline.train_batches(
             source, batch_size, seed, position, steps, threads,
-            process_index=host, process_count=hosts,
+            process_index=host, process_count=hosts, weights=weights,
         )
         for host in range(hosts)
     ]  # fmt: skip
@@ -56,6 +56,20 @@ def test_every_sample_once_an_epoch_also_when_hosts_and_runs_change():
     np.testing.assert_array_equal(np.concatenate([first, second, third]), unbroken)
     for epoch in range(3):
         assert sorted(unbroken[epoch * 101 : (epoch + 1) * 101]) == list(range(101))
+
+
+def test_weighted_samples_also_when_hosts_and_runs_change():
+    source, weights = Records(101), np.linspace(0, 2, 101)
+    unbroken = np.concatenate(run(source, 8, 0, 38, weights=weights))
+    first = np.concatenate(run(source, 8, 0, 11, hosts=2, weights=weights))
+    second = np.concatenate(run(source, 8, 11 * 8, 17, hosts=4, threads=0, weights=weights))
+    third = np.concatenate(run(source, 8, 28 * 8, 10, weights=weights))
+    np.testing.assert_array_equal(np.concatenate([first, second, third]), unbroken)
+    for epoch in range(3):
+        counts = np.bincount(unbroken[epoch * 101 : (epoch + 1) * 101], minlength=101)
+        assert (abs(counts - weights) < 1).all()
+    with pytest.raises(ValueError, match="101 weights of 9 records"):
+        next(pipeline.train_batches(Records(9), 8, 0, 0, 1, weights=weights))
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])

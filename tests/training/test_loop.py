@@ -26,6 +26,9 @@ EVERYTHING = {
     "tensorboard": True,
     "profile_start_step": 2,
     "profile_steps": 2,
+    "task.temperature": "fitted",
+    "task.thresholds": "tuned",
+    "eval.bootstrap": 20,
 }
 
 
@@ -41,6 +44,51 @@ def unbroken(data_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("unbroken")
     scalars = loop.train_and_evaluate(toy.config(data_dir, **EVERYTHING), workdir)
     return workdir, scalars
+
+
+def test_temperature_and_thresholds_of_validation_are_in_the_bundle_and_the_test(
+    data_dir, unbroken
+):
+    import scipy.optimize
+    from sklearn.metrics import f1_score
+
+    import rsjax
+    from rsjax.input import manifest as manifests
+    from rsjax.input.source import ShardSource
+
+    workdir, scalars = unbroken
+    model = rsjax.load(workdir)
+    root = manifests.find(data_dir, "bigearthnet")
+    reads = {name: ShardSource(root, name).read(np.arange(40)) for name in ("validation", "test")}
+    found = {
+        name: model.predict({"s2": batch["s2"], "s1": batch["s1"]}).probabilities.astype(float)
+        for name, batch in reads.items()
+    }
+    labels = {name: batch["label"] for name, batch in reads.items()}
+
+    # The temperature is the one that scipy finds on the logits of the validation split.
+    logits = np.log(found["validation"] / (1 - found["validation"])) * model.temperature
+    truth = labels["validation"]
+
+    def loss(log_temperature):
+        scaled = logits / np.exp(log_temperature)
+        return np.mean(np.logaddexp(0, scaled) - truth * scaled)
+
+    best = scipy.optimize.minimize_scalar(loss, bounds=(-3, 3), method="bounded").x
+    assert model.temperature == pytest.approx(np.exp(best), rel=0.02)
+
+    # Thresholds: no single other cut of a label has a larger F1 on the validation split.
+    thresholds = np.asarray(model.about["task"]["threshold"], np.float32)
+    scores = found["validation"].astype(np.float32)
+    for k in np.flatnonzero(truth.any(axis=0)):
+        cuts = [f1_score(truth[:, k], scores[:, k] >= cut) for cut in np.unique(scores[:, k])]
+        chosen = f1_score(truth[:, k], scores[:, k] >= thresholds[k])
+        assert chosen == pytest.approx(max(cuts))
+    here = labels["test"].any(axis=0)
+    predicted = found["test"].astype(np.float32) >= thresholds
+    expected = f1_score(labels["test"][:, here], predicted[:, here], average="macro",
+                        zero_division=0)  # fmt: skip
+    assert scalars["f1_macro"] == pytest.approx(expected)
 
 
 def leaves(workdir, step):

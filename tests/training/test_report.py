@@ -1,6 +1,5 @@
 import base64
 import dataclasses
-import html.parser
 import json
 import math
 import re
@@ -8,174 +7,30 @@ import re
 import imagecodecs
 import numpy as np
 import pytest
-from array_record.python.array_record_module import ArrayRecordWriter
+from reported import (
+    COUNT,
+    NAMES,
+    RGB,
+    S1,
+    Page,
+    undrawn,
+    write_metrics,
+    write_results,
+    write_shards,
+)
 
-from rsjax import config as configs
-from rsjax import sealed
-from rsjax.datasets.info import DatasetInfo, ImageSpec
+from rsjax import landcover, sealed
 from rsjax.errors import ShardError
 from rsjax.input import manifest as manifests
-from rsjax.input import records
-from rsjax.input.manifest import digest
 from rsjax.landcover import Nomenclature
-from rsjax.training import report
-from rsjax.training.evaluate import Results
-
-NAMES = ('Crops <b>& "fields"', "Forest $\\frac$", "Water", "Never seen")
-S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 12, 12, "uint16", "reflectance_1e4", 10.0, 0)
-S1 = ImageSpec("sentinel1", ("VV", "VH"), 12, 12, "float32", "db", 10.0)
-RGB = ImageSpec("rgb", ("red", "green", "blue"), 0, 0, "uint8", "dn8", 0.3)
-COUNT = 40
-VOID = {"meta", "img", "br"}
-
-
-class Page(html.parser.HTMLParser):
-    """Checks that tags are balanced; collects tables, attributes and the cards by heading."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.links, self.rows, self.text = [], [], {}, []
-        self.cards, self.figures = {}, 0
-        self.feed(text)
-        self.close()
-        assert self.open == []
-        self.all = " ".join(self.text)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.links += [attrs[name] for name in ("src", "href") if name in attrs]
-        assert tag not in ("script", "link")
-        if tag == "tr":
-            self.row = []
-        elif tag in ("th", "td"):
-            self.row.append({"text": "", "value": None})
-        elif tag == "data" and "tr" in self.open:
-            self.row[-1]["value"] = float(attrs["value"])
-        elif attrs.get("class") == "card":
-            self.card = {"src": "", "id": "", "lines": []}
-            self.cards.setdefault(self.heading, []).append(self.card)
-        elif tag == "img" and "figcaption" not in self.open and self.open[-1:] == ["figure"]:
-            self.figures += 1
-            if self.cards:
-                self.card["src"] = attrs["src"]
-        elif tag == "h3":
-            self.heading = ""
-        elif tag == "li":
-            self.card["lines"].append((attrs["class"], ""))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-        if tag == "tr":
-            self.rows[self.row[0]["text"]] = self.row[1:]
-
-    def handle_data(self, data):
-        if "style" in self.open:
-            return
-        self.text.append(data)
-        if "tr" in self.open and self.open[-1] != "tr":
-            self.row[-1]["text"] += data
-        elif "h3" in self.open:
-            self.heading += data
-        elif self.open[-1:] == ["code"] and "figcaption" in self.open:
-            self.card["id"] += data
-        elif self.open[-1:] == ["li"]:
-            kind, text = self.card["lines"][-1]
-            self.card["lines"][-1] = (kind, text + data)
-
-
-def examples(images, label):
-    rng = np.random.default_rng(3)
-    for number in range(COUNT):
-        one = {"id": f"<i>{number}"}
-        for name, spec in images.items():
-            shape = (spec.height or 250 + number % 9, spec.width or 256, len(spec.bands))
-            values = rng.normal(-12, 4, shape) if spec.dtype == "float32" else rng.integers(
-                1, 255 if spec.dtype == "uint8" else 5000, shape)  # fmt: skip
-            one[name] = values.astype(spec.dtype)
-        hot = np.zeros(len(NAMES), np.uint8)
-        hot[rng.permutation(3)[: number % 3]] = 1  # some without any label
-        one["label"] = number % 3 if label == "index" else hot
-        yield one
-
-
-def write_shards(root, label="index", images=None, rgb=("s2", ("B04", "B03", "B02")),
-                 rgb_range=(0, 3000), simulated=False):  # fmt: skip
-    images = images or {"s2": S2}
-    classes = Nomenclature(
-        "toy", "Toy", "none", (0, 1, 2, 3), NAMES, ("#ffff00", "#022c00", "#0000ff", "#ffffff"),
-        (None,) * 4,
-    )  # fmt: skip
-    info = DatasetInfo(
-        name="toy", version="1.0.0", title="Toy & title", page="https://example.org", licence="CC0",
-        citation="none", images=images, label=label, nomenclature="toy", mask=None,
-        mask_nomenclature=None, metadata=(), splits={"test": COUNT}, rgb=rgb, rgb_range=rgb_range,
-    )  # fmt: skip
-    root.mkdir(parents=True)
-    features = records.features(info, NAMES)
-    path = root / "toy-test.array_record-00000-of-00001"
-    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-    made = list(examples(images, label))
-    for one in made:
-        writer.write(features.serialize_example(one))
-    writer.close()
-    shard = {"file": path.name, "records": COUNT, "bytes": path.stat().st_size,
-             "sha256": digest(path), "ends_sha256": manifests.ends_digest(path)}  # fmt: skip
-    split = {"records": COUNT, "class_counts": [1] * 4, "mask_counts": None, "skipped": [],
-             "shards": [shard]}  # fmt: skip
-    manifests.save(manifests.Manifest(root, info, {}, "toy", simulated, classes, None,
-                                      {"test": split}, {}, "none"))  # fmt: skip
-    return made
-
-
-def write_results(workdir, root, task, made):
-    """An evaluation with figures that no metric made, so that each must come from the file."""
-    rng = np.random.default_rng(7)
-    labels = np.stack([np.asarray(one["label"]) for one in made])
-    order = rng.permutation(COUNT)  # records need not be in order
-    probabilities = rng.random((COUNT, 4)).astype(np.float32)
-    headline = {"classification": "overall_accuracy", "multilabel": "mAP_macro"}[task]
-    scalars = {"loss": 0.123456789, headline: 0.9129876, "f1_macro": math.nan,
-               "samples_counted": 1234.0, f"{headline}_of_class_frequencies": 0.33335}  # fmt: skip
-    per_class = {"precision": np.array([0.5, 0.25, 1 / 3, math.nan]),
-                 "recall": np.array([0.1, 0.2, 0.7, math.nan]), "f1": rng.random(4),
-                 "support": np.array([1500, 13, 12, 0])}  # fmt: skip
-    matrix = None
-    if task == "classification":
-        per_class["iou"] = rng.random(4)
-        matrix = np.diag([1500, 13, 12, 0])
-    else:
-        per_class["average_precision"] = np.array([0.9, 0.4, 0.6, math.nan])
-    config = configs.base().unlock()
-    config.name, config.task.name, config.model.name = "run <1>", task, "resnet18"
-    config = configs.to_json(config)
-    shards = manifests.load(root)
-    source = {"title": "Toy", "version": "1.0.0", "simulated": shards.simulated,
-              "fingerprint": shards.fingerprint()}  # fmt: skip
-    about = {
-        "rsjax": "0.1.0", "versions": {"jax": "0.10.2"}, "model": config["model"], "outputs": 4,
-        "task": config["task"], "headline": headline, "config": config, "step": 20,
-        "trained_on": {**source, "split": "train"}, "evaluated_on": source,
-        "validation": {headline: 0.875},
-    }  # fmt: skip
-    samples = {"index": order, "labels": labels[order], "probabilities": probabilities,
-               "loss": rng.permutation(COUNT).astype(np.float32)}  # fmt: skip
-    results = Results(scalars, per_class, matrix, samples)
-    results.save(workdir / "eval", "test", about)
-    return results, about
-
-
-def write_metrics(workdir, headline, best=0.875):
-    rows = [
-        {"step": 10, "train/loss": 2.0, "train/learning_rate": 0.1, "train/grad_norm": None,
-         "train/images_per_s": 50.0, "train/input_wait_share": 0.1},
-        {"step": 10, "validation/loss": 1.0, f"validation/{headline}": 0.5},
-        {"step": 20, "train/loss": 1.0, "train/learning_rate": 0.0, "train/grad_norm": 1.0,
-         "train/images_per_s": 60.0, "train/input_wait_share": 0.2},
-        {"step": 20, "validation/loss": 0.5, f"validation/{headline}": best},
-    ]  # fmt: skip
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+from rsjax.training import (
+    class_figures,
+    numbers_page,
+    page,
+    report,
+    samples_page,
+    set_figures,
+)
 
 
 @pytest.fixture(scope="module", params=["classification", "multilabel"])
@@ -190,7 +45,7 @@ def run(request, tmp_path_factory):
 
 
 def test_page_is_one_well_formed_file(run):
-    workdir, _, results, about, path = run
+    workdir, _, results, _, path = run
     assert path == workdir / "report.html"
     text = path.read_text()
     page = Page(text)
@@ -204,12 +59,15 @@ def test_page_is_one_well_formed_file(run):
     for heading in ("By class" if results.matrix is not None else "By label", "Training",
                     "Samples", "How to reproduce"):  # fmt: skip
         assert heading in page.all
-    second = {"classification": "test_confusion_matrix", "multilabel": "test_average_precision"}
-    figures = sorted(p.name for p in (workdir / "figures").iterdir())
-    assert figures == ["curves.png", f"{second[about['task']['name']]}.png"]
-    for name in figures:
-        data = (workdir / "figures" / name).read_bytes()
-        assert f"data:image/png;base64,{base64.b64encode(data).decode()}" in page.links
+    drawn = {"curves", "test_per_class", "test_reliability", "test_by_country"}
+    if results.matrix is not None:
+        drawn |= {"test_confusion_matrix", "test_confusion_counts"}
+    sheets = {f"test_samples_{group}" for group in ("worst", "typical", "best", "random")}
+    files = {p.stem: p.read_bytes() for p in (workdir / "figures").iterdir()}
+    assert files.keys() == drawn | sheets
+    for name, data in files.items():
+        inside = f"data:image/png;base64,{base64.b64encode(data).decode()}" in page.links
+        assert inside == (name in drawn)
         assert np.ptp(imagecodecs.png_decode(data)) == 255
 
 
@@ -222,7 +80,9 @@ def test_figures_are_those_of_the_file(run):
             assert cell == {"text": "–", "value": None}
         else:
             assert cell["value"] == value
-            assert cell["text"] == ("1,234" if name == "samples_counted" else f"{value:.4f}")
+            text = "1,234" if name == "samples_counted" else f"{value:.4f}"
+            text += " [0.890, 0.935]" if name in results.intervals else ""
+            assert cell["text"] == text
     columns = [cell["text"] for cell in page.rows["class" if "iou" in results.per_class else
                                                   "label"]]  # fmt: skip
     keys = [column.lower().replace(" ", "_") for column in columns]
@@ -237,7 +97,9 @@ def test_figures_are_those_of_the_file(run):
                 assert cell == {"text": "–", "value": None}
             else:
                 assert cell["value"] == value
-                assert cell["text"] == (f"{value:,.0f}" if key == "support" else f"{value:.4f}")
+                text = f"{value:,.0f}" if key == "support" else f"{value:.4f}"
+                text += f" [{value - 0.1:.3f}, {value + 0.2:.3f}]" if key == "f1" else ""
+                assert cell["text"] == text
 
 
 def test_headline_stands_beside_that_of_the_class_frequencies(run):
@@ -286,10 +148,125 @@ def test_pictures_have_one_linear_stretch(run):
 
 
 def test_writing_again_changes_nothing(run):
-    workdir, *_, path = run
-    before = path.read_bytes()
+    workdir, _, results, _, path = run
+    if results.matrix is None:
+        return  # drawing takes long; that of the other task has every kind of figure
+    files = [path, *sorted((workdir / "figures").iterdir())]
+    before = [file.read_bytes() for file in files]
     report.write(workdir, "test", workdir / "shards")
-    assert path.read_bytes() == before
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_intervals_say_what_they_cover(run):
+    page = Page(run[-1].read_text())
+    assert "95 % intervals, from 1,000 sets drawn again" in page.all
+    assert "(bootstrap, percentiles), single samples." in page.all
+    about = json.loads(json.dumps(run[3]))
+    about["config"]["eval"] |= {"blocks": "tile", "level": 0.9, "bootstrap": 200}
+    said = numbers_page.covering(about)
+    assert "90 % intervals, from 200 sets" in said
+    assert "all samples of one tile together" in said
+
+
+@pytest.mark.parametrize(("task", "text"), [
+    ({}, "0.0075 of the image's diagonal."),
+    ({"boundary_tolerance": 20.0, "boundary_unit": "m"}, "20 m on the ground."),
+])  # fmt: skip
+def test_tolerance_of_boundaries_has_its_unit(task, text):
+    assert numbers_page.tolerance(task) == f"Tolerance of the boundaries: {text}"
+
+
+def test_groups_are_sorted_and_read_as_the_file(run):
+    _, _, results, about, path = run
+    rows = Page(path.read_text()).rows
+    names = [name for name in rows if name in results.groups["country"]]
+    assert names == ["Austria", "Cyprus", "Malta <m>"]
+    columns = [cell["text"] for cell in rows["country"]]
+    assert columns == ["samples", about["headline"], "f1_macro"]
+    for name in names:
+        found = results.groups["country"][name]
+        for column, cell in zip(columns, rows[name], strict=True):
+            value = found[column]
+            assert cell["value"] == (None if math.isnan(value) else value)
+
+
+def test_reliability_is_in_the_alternative_text(run):
+    task, text = run[3]["task"]["name"], run[-1].read_text()
+    what = "labels that apply" if task == "multilabel" else "samples that are right"
+    assert re.search(f'alt="share of the {what} against[^"]*: 0.50 at 0.75"', text)
+
+
+def test_typical_samples_lie_nearest_the_median(run):
+    _, _, results, _, path = run
+    loss, index = results.samples["loss"], results.samples["index"]
+    away = sorted(range(COUNT), key=lambda i: abs(loss[i] - np.median(loss)))
+    cards = Page(path.read_text()).cards["Typical: the loss nearest the median"]
+    assert {card["id"] for card in cards} == {f"<i>{index[i]}" for i in away[:12]}
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0"), (999, "999"), (1000, "1.0k"), (9949, "9.9k"),
+                                         (9950, "10k"), (999_499, "999k"), (999_500, "1.0M"),
+                                         (34_000_000, "34M"), (10**13, "10T")])  # fmt: skip
+def test_counts_in_cells_are_short(count, text):
+    assert class_figures.short(count) == text
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_matrix_has_shares_or_counts_and_grey_rows():
+    classes = Nomenclature(
+        "toy", "Toy", "none", (0, 1, 2, 3), NAMES, ("#ffff00", "#022c00", "#0000ff", "#ffffff"),
+        (None,) * 4,
+    )  # fmt: skip
+    matrix = np.array([[1500, 0, 3, 0], [1, 1, 0, 0], [0, 0, 12, 0], [0, 0, 0, 0]])
+    shares = class_figures.confusion(matrix, classes).axes[0]
+    assert texts(shares) == ["1.0", ".00", ".50", ".50", "1.0"]
+    assert np.isnan(shares.images[0].get_array()[3].filled(math.nan)).all()
+    counts = class_figures.confusion(matrix, classes, shares=False).axes[0]
+    assert texts(counts) == ["1.5k", "3", "1", "1", "12"]
+
+
+def test_bars_stand_in_the_order_of_the_classes_with_their_whiskers():
+    classes = landcover.load("corine_l1")
+    values = np.array([0.5, math.nan, 0.25, 1.0, 0.0])
+    ends = np.stack([values - 0.125, np.minimum(values + 0.125, 1)])
+    axes = class_figures.bars({"IoU": values}, {"IoU": ends}, np.arange(5), classes).axes[0]
+    assert texts(axes) == ["0.500", "not defined", "0.250", "1.000", "0.000"]
+    assert [label.get_text() for label in axes.get_yticklabels()][3].endswith("(3)")
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first class on top
+    low, high = ends[:, np.isfinite(values)]
+    segments = np.array(axes.collections[0].get_segments())
+    np.testing.assert_allclose(segments[:, 0, 0], low)
+    np.testing.assert_allclose(segments[:, 1, 0], high)
+
+
+def test_group_dots_are_sorted_against_the_whole():
+    axes = set_figures.groups({"a": 0.5, "b": math.nan, "c": 0.25, "d": 0.75}, 0.6, "mIoU").axes[0]
+    np.testing.assert_array_equal(axes.lines[1].get_xdata(), [0.25, 0.5, 0.75])
+    assert axes.lines[0].get_xdata()[0] == 0.6
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["c", "a", "d"]
+
+
+def test_text_colours_have_the_contrast_of_wcag_aa():
+    def luminance(colour):
+        parts = np.array(list(bytes.fromhex(colour[1:]))) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", page.CSS))
+    for name in ("ink", "soft", "accent", "good", "bad"):
+        for ground in ("#ffffff", "#f5f6f7"):
+            ratio = (luminance(ground) + 0.05) / (luminance(colours[name]) + 0.05)
+            assert ratio >= 4.5, (name, ground, ratio)
+    assert set(samples_page.COLOURS.values()) <= set(colours.values())
+
+
+@pytest.fixture
+def fast():
+    with undrawn():
+        yield
 
 
 def short(tmp_path, metrics=True, best=0.875, **changes):
@@ -301,13 +278,13 @@ def short(tmp_path, metrics=True, best=0.875, **changes):
 
 
 @pytest.mark.parametrize("simulated", [False, True])
-def test_simulated_imagery_has_a_banner(tmp_path, simulated):
+def test_simulated_imagery_has_a_banner(fast, tmp_path, simulated):
     *_, path = short(tmp_path, metrics=False, simulated=simulated)
     assert ('class="banner">SIMULATED imagery' in path.read_text()) == simulated
     assert ("(SIMULATED)" in path.read_text()) == simulated
 
 
-def test_training_on_simulated_imagery_is_said(tmp_path):
+def test_training_on_simulated_imagery_is_said(fast, tmp_path):
     *_, path = short(tmp_path, metrics=False)
     file = tmp_path / "eval" / "test.json"
     about = sealed.read(file)
@@ -317,20 +294,20 @@ def test_training_on_simulated_imagery_is_said(tmp_path):
     assert "trained on SIMULATED imagery" in path.read_text()
 
 
-def test_no_curves_without_metrics(tmp_path):
+def test_no_curves_without_metrics(fast, tmp_path):
     *_, path = short(tmp_path, metrics=False)
     assert "<h2>Training</h2>" not in path.read_text()
     assert not (tmp_path / "figures" / "curves.png").exists()
 
 
 @pytest.mark.parametrize("best", [0.875, 0.874])
-def test_only_the_step_of_the_bundle_is_marked(tmp_path, best):
+def test_only_the_step_of_the_bundle_is_marked(fast, tmp_path, best):
     *_, path = short(tmp_path, best=best)
     assert ("marked by a star" in path.read_text()) == (best == 0.875)
     assert ("of another run than these curves" in path.read_text()) == (best != 0.875)
 
 
-def test_other_shards_are_refused(tmp_path):
+def test_other_shards_are_refused(fast, tmp_path):
     short(tmp_path, metrics=False)
     made = manifests.load(tmp_path / "shards")
     splits = json.loads(json.dumps(made.splits))
@@ -340,7 +317,7 @@ def test_other_shards_are_refused(tmp_path):
         report.write(tmp_path, "test", tmp_path / "shards")
 
 
-def test_radar_alone_is_drawn_in_grey(tmp_path):
+def test_radar_alone_is_drawn_in_grey(fast, tmp_path):
     made, *_, path = short(tmp_path, metrics=False, images={"s1": S1})
     page = Page(path.read_text())
     assert "sentinel1 VV in grey" in page.all
@@ -352,7 +329,7 @@ def test_radar_alone_is_drawn_in_grey(tmp_path):
     np.testing.assert_allclose(drawn, np.repeat(expected, 3, -1), atol=0.52)
 
 
-def test_pictures_of_varying_size_are_small_files(tmp_path):
+def test_pictures_of_varying_size_are_small_files(fast, tmp_path):
     made, *_, path = short(tmp_path, metrics=False, images={"rgb": RGB},
                            rgb=("rgb", ("red", "green", "blue")), rgb_range=(0, 255))  # fmt: skip
     page = Page(path.read_text())
@@ -371,7 +348,7 @@ def test_pictures_of_varying_size_are_small_files(tmp_path):
     assert path.stat().st_size < 4.5e6  # of pure noise, which no codec makes small
 
 
-def test_a_loss_that_is_no_number_is_the_worst(tmp_path):
+def test_a_loss_that_is_no_number_is_the_worst(fast, tmp_path):
     made = write_shards(tmp_path / "shards")
     results, about = write_results(tmp_path, tmp_path / "shards", "classification", made)
     results.samples["loss"][[4, 9]] = math.nan
