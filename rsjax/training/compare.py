@@ -79,8 +79,8 @@ def _configs(found: Sequence[Run]) -> str:
         for key, values in differing.items()
     ]
     head = ("field", *(escape(run.label) for run in found))
-    table = page.table(head, rows, text=range(1, len(head)))
-    return f"{title}{drawing.scroll(table)}"
+    table = page.table(head, rows, text=range(1, len(head)), label="differences")
+    return f"{title}{table}"
 
 
 def _short(value: Any) -> str:
@@ -157,7 +157,7 @@ def _classes(
         (escape(label), *(recipes.spread(table[:, c].tolist()) for table in values.values()))
         for c, label in enumerate(names)
     ]
-    table = drawing.scroll(page.table(head, rows))
+    table = page.table(head, rows, label=f"{name} of each class")
     return (
         title
         + drawing.put(folder, "classes", figure, f"{name} of each class", caption + note)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from rsjax.training import drawing, page, recipes
+from rsjax.training import page, recipes
 from rsjax.training.runs import Run
 
 HEAD = ("run", "name", "model", "parameters", "evaluated on", "seed")
@@ -120,7 +120,7 @@ def html(found: Sequence[Run], together: Sequence[Group], names: Sequence[str]) 
     )
     return (
         "<h2>Figures</h2>\n"
-        + drawing.scroll(page.table(head, rows, text=(1, 2, 4)))
+        + page.table(head, rows, text=(1,), label="runs")
         + f'\n<p class="soft">{note}</p>'
     )
 

@@ -133,7 +133,7 @@ def _about(made: Manifest) -> str:
     rows.append(("fingerprint of the shards", f"<code>{made.fingerprint()}</code>"))
     return (
         f"<h2>The dataset</h2>\n{page.table(('', ''), rows, text=(1,))}\n<h3>Images</h3>\n"
-        + drawing.scroll(page.table(head, images, text=(1, 2, 5, 6)))
+        + page.table(head, images, text=(2,), label="images")
     )
 
 
@@ -184,7 +184,7 @@ def _bars(
         )
         for i, (name, colour) in enumerate(zip(names, colours, strict=True))
     ]
-    table = drawing.scroll(page.table(("class", *map(escape, columns)), rows))
+    table = page.table(("class", *map(escape, columns)), rows, label=f"{what} of each class")
     return (
         drawing.put(folder, f"balance_{what}", figure, f"class balance in {what}", caption)
         + f"\n<details><summary>The same as a table</summary>{table}</details>"

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rsjax.datasets.info import ImageSpec
-from rsjax.landcover import IGNORE, Nomenclature
 
 ACCENT, GRID, GREY = "#0b5fa5", "#dddddd", "#aaaaaa"
 UNLABELLED = "not labelled"
@@ -186,15 +185,6 @@ def places(centres: Mapping[str, np.ndarray]) -> Figure:
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(4, len(order)),
                 fontsize=9, frameon=False, markerscale=(40 / size) ** 0.5)  # fmt: skip
     return figure
-
-
-def coloured(mask: np.ndarray, nomenclature: Nomenclature) -> np.ndarray:
-    """A map (H, W) as (H, W, 3) uint8 in the classes' colours; pixels without label are hatched."""
-    table = np.zeros((IGNORE + 1, 3), np.uint8)
-    table[: len(nomenclature)] = [tuple(bytes.fromhex(c[1:])) for c in nomenclature.colours]
-    rows, columns = np.indices(mask.shape)
-    grey = np.where((rows + columns) % 6 < 2, 110, 200).astype(np.uint8)
-    return np.where((mask == IGNORE)[..., None], grey[..., None], table[mask])
 
 
 def sheet(pictures: Sequence[tuple[np.ndarray, np.ndarray | None, str]]) -> Figure:

@@ -14,7 +14,7 @@ from rsjax.input import records
 from rsjax.input.manifest import Manifest
 from rsjax.input.source import ShardSource
 from rsjax.landcover import IGNORE, Nomenclature
-from rsjax.training import figures, gallery_scan, page
+from rsjax.training import figures, gallery_scan, maps, page
 from rsjax.training import gallery_figures as draw
 
 LISTED = 6  # classes of a map that are named beside it
@@ -90,7 +90,7 @@ def _card(
         named = [_named(made.nomenclature, c) for c in labels] or ["<i>no label</i>"]
         lines.append(_list(named))
     if mask is not None and made.mask_nomenclature:
-        coloured = np.ascontiguousarray(draw.coloured(mask, made.mask_nomenclature))
+        coloured = np.ascontiguousarray(maps.coloured(mask, made.mask_nomenclature))
         shown = bytes(imagecodecs.png_encode(coloured, level=9))
         images += page.image(shown, "image/png", f"map of {name}", ' class="px"')
         lines.append(
@@ -128,10 +128,7 @@ def _named(classes: Nomenclature, index: int) -> str:
     return page.chip(classes.colours[index]) + escape(classes.names[index])
 
 
-HATCHED = (
-    '<span class="chip" style="background:repeating-linear-gradient(45deg,#6e6e6e 0 2px,'
-    '#c8c8c8 2px 5px)"></span>'
-)
+HATCHED = '<span class="chip ignored"></span>'
 
 
 def _shares(mask: np.ndarray, classes: Nomenclature) -> list[str]:
@@ -175,7 +172,7 @@ def _write_sheet(
         decode = imagecodecs.png_decode if media == "image/png" else imagecodecs.jpeg8_decode
         drawn = None
         if masks is not None and made.mask_nomenclature:
-            drawn = draw.coloured(masks[i], made.mask_nomenclature)
+            drawn = maps.coloured(masks[i], made.mask_nomenclature)
         pictures.append((np.asarray(decode(data)), drawn, captions[i]))
     figure = draw.stamp(draw.sheet(pictures), made.simulated)
     sealed.replace(folder / "patches.png", figures.png(figure))
