@@ -178,7 +178,11 @@ def analyse(
             options["level"],
             seed=0,
         )
-    scalars, per_class = intervals
+    # How many samples or classes a resampled set has says nothing about this one.
+    scalars, per_class = (
+        {n: v for n, v in part.items() if not n.endswith(("_counted", "_in_reference", "support"))}
+        for part in intervals
+    )
     return dataclasses.replace(
         results,
         intervals=scalars,

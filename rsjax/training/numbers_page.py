@@ -34,7 +34,8 @@ MEANINGS = {  # of the figures' names, or of their endings; {unit}: samples or p
     "tolerance: mean over the images of a class, then over the classes",
     "boundary_iou_pooled_macro": "intersection over union of the pixels near boundaries, all "
     "images together, mean over the classes",
-    "images_counted": "images with a boundary in the reference or the prediction",
+    "boundary_images_counted": "images with at least one boundary to match",
+    "boundary_classes_counted": "classes with at least one boundary",
     "expected_calibration_error": "mean difference of confidence and share right over bins of "
     "confidence, weighted by their {unit}",
     "maximum_calibration_error": "the largest such difference of a bin",
