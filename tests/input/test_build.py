@@ -394,7 +394,7 @@ def test_labels_out_of_range_in_a_shard_are_refused_when_read(tmp_path, monkeypa
 
     example = toy.example
 
-    def spoilt(rng, label, number):
+    def spoilt(rng, label, number, maps=False):
         one = example(rng, label, number)
         if number == 7:
             one["label"][4] = 255
