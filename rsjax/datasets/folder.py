@@ -114,13 +114,18 @@ class Folder:
 
     def _look(self, name: str, line: int = 0) -> Image:
         """The header of an image; a file that is not there is named with its line."""
-        if not self._files.exists(name):
+        where = self._files.describe(name)
+        try:
+            data = self._files.read(name)
+        except DatasetError:
+            if self._files.exists(name):
+                raise
             row = f" of line {line}" if line else ""
             raise DatasetError(
-                f"{self._files.describe(name)}: no such file, expected the one{row} in "
+                f"{where}: no such file, expected the one{row} in "
                 f"{self._files.describe(folder_samples.TABLE)}. Copy it there, or delete the row"
-            )
-        return folder_images.look(self._files.read(name), self._files.describe(name))
+            ) from None
+        return folder_images.look(data, where)
 
     def _check(self, image: Image) -> None:
         """Refuses an image that is not as the first, or not as `dataset.json` says."""

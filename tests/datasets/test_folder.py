@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import pathlib
+import re
 import shutil
 import zipfile
 
@@ -274,6 +275,38 @@ def test_load_takes_a_path(tmp_path):
         landcover.load(str(tmp_path / "nowhere.csv"))
     with pytest.raises(NomenclatureError, match=r"or the path of a \.csv file"):
         landcover.load("corine_l9")
+
+
+def test_a_cloud_optimised_geotiff_is_read(copied):
+    root = copied("geotiff")
+    with rasterio.open(root / "0.tif") as raster:
+        profile = {**raster.profile, "driver": "COG", "compress": "deflate"}
+        values = raster.read()
+    for key in ("interleave", "tiled", "blockxsize", "blockysize"):
+        profile.pop(key, None)
+    with rasterio.open(root / "0.tif", "w", **profile) as raster:
+        raster.write(values)
+    np.testing.assert_array_equal(Folder(root).read("0.tif")["image"], np.moveaxis(values, 0, -1))
+
+
+def test_the_example_of_the_documentation_works(tmp_path):
+    text = (ROOT / "docs" / "folder.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    card = next(content for kind, content in blocks if kind == "json")
+    table = next(content for _, content in blocks if content.startswith("image,mask"))
+    classes = next(content for _, content in blocks if content.startswith("# title"))
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    root = write(tmp_path, {**json.loads(card), "label_nomenclature": "classes.csv",
+                            "label": "multihot"}, classes=classes)  # fmt: skip
+    (root / "samples.csv").write_text(table)
+    for key in ("a.tif", "b.tif"):
+        image, codes = np.ones((4, 4, 4), np.uint16), np.full((4, 4), 2, np.uint8)
+        geotiff.write_geotiff(root / "images" / key, image)
+        geotiff.write_geotiff(root / "masks" / key, codes)
+    example = Folder(root).read("images/a.tif")
+    assert (example["mask"] == 1).all()
+    assert (example["label"].tolist(), example["country"]) == ([1, 1, 0], "Belgium")
 
 
 # Faults.
