@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import rasterio
 
-from rsjax import landcover
+from rsjax import landcover, models
 from rsjax.datasets import geotiff
 from rsjax.datasets.folder import Folder
 from rsjax.datasets.info import DatasetInfo
@@ -514,11 +514,25 @@ def test_unknown_keys_and_splits(made):
 # Real imagery.
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / name / "prepare.py")
+def script(name, file="prepare"):
+    path = ROOT / "experiments" / name / f"{file}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_{file}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_run_sheets_name_models_and_bands_that_exist():
+    sheets = script("strip", "config")
+    made = [("strip", sheets.get_config(variant)) for variant in sheets.VARIANTS]
+    made.append(("north_carolina", script("north_carolina", "config").get_config()))
+    assert len(made) == 7
+    for name, config in made:
+        models.get(config.model.name, num_classes=7, **config.model.fields.to_dict())
+        card = script(name).CARD
+        assert config.data.bands == tuple(f"{card['sensor']}/{band}" for band in card["bands"])
+    with pytest.raises(ValueError, match="no variant 'vnet'; known: unet"):
+        sheets.get_config("vnet")
 
 
 def test_real_strip(samples, tmp_path):
