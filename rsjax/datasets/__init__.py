@@ -19,6 +19,7 @@ _DATASETS = {
     "bigearthnet_v1": "bigearthnet_v1.BigEarthNetV1",
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
+    "folder": "folder.Folder",
     "ucmerced": "ucmerced.UCMerced",
 }
 

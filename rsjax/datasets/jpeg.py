@@ -26,7 +26,7 @@ def read_jpeg(data: bytes, where: str, *, shape: tuple[int, int]) -> np.ndarray:
     """
     if not data.startswith(b"\xff\xd8"):
         raise _error(where, f"begins with {data[:12]!r}", "a JPEG file")
-    found = _frame(data)
+    found = frame(data)
     if found != (*shape, 3):
         raise _error(where, f"(height, width, bands) {found}", f"{(*shape, 3)}")
     # libjpeg fills what is missing with grey and only warns.
@@ -41,8 +41,8 @@ def read_jpeg(data: bytes, where: str, *, shape: tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def _frame(data: bytes) -> tuple[int, int, int] | None:
-    """(height, width, bands) from the frame header; None where there is none."""
+def frame(data: bytes) -> tuple[int, int, int] | None:
+    """(height, width, bands) from the frame header of a JPEG; None where there is none."""
     position = 2
     while position + 9 < len(data) and data[position] == 0xFF:
         marker = data[position + 1]

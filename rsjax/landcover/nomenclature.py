@@ -209,13 +209,24 @@ class Nomenclature:
         return cls(**values)
 
 
-@functools.cache
 def load(name: str) -> Nomenclature:
-    """The nomenclature of this name (see `NAMES`); an unknown name is a NomenclatureError."""
+    """The nomenclature of this name (see `NAMES`), or of the `.csv` file at this path.
+
+    Raises:
+        NomenclatureError: an unknown name, or a file that `read_csv` refuses.
+    """
+    # A user's own file may change while the process lives; it is read again each time.
+    return read_csv(name) if name.endswith(".csv") else _packaged(name)
+
+
+@functools.cache
+def _packaged(name: str) -> Nomenclature:
     if name not in NAMES:
         close = difflib.get_close_matches(name, NAMES, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise NomenclatureError(f"no nomenclature {name!r}; {hint}known: {', '.join(NAMES)}")
+        raise NomenclatureError(
+            f"no nomenclature {name!r}; {hint}known: {', '.join(NAMES)}, or the path of a .csv file"
+        )
     return read_csv(tables.FOLDER / f"{name}.csv")
 
 

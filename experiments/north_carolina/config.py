@@ -1,0 +1,48 @@
+"""A small U-Net on the Landsat 7 scene of the GRASS North Carolina data: 6 bands, 7 classes.
+
+    python -m rsjax.main --config=experiments/north_carolina/config.py --workdir=runs/nc
+
+19 training patches of 64 x 64 pixels, 8 of validation, 8 of test, in whole blocks of 2 x 2. The map
+is no truth by hand: scores say how well the network copies landclass96. See README.md.
+"""
+
+import ml_collections
+
+from rsjax import config as configs
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The run sheet."""
+    c = configs.base().unlock()
+    c.name = "north_carolina_unet"
+
+    c.data.dataset = "folder"
+    c.data.data_dir = "data/nc"
+    c.data.source = "data/nc_source"
+    c.data.bands = tuple(f"landsat7/{band}" for band in ("B1", "B2", "B3", "B4", "B5", "B7"))
+    c.data.grid_px = 64
+    c.task.name = "segmentation"
+    c.task.nomenclature = ""  # the 7 classes of landclass96.csv
+
+    c.model.name = "unet"
+    c.model.fields = {
+        "encoder_name": "resnet18",
+        "encoder_fields": {"width": 32, "stem": "small", "stage_sizes": (1, 1, 1, 1)},
+        "decoder_channels": (128, 64, 32),
+    }
+
+    c.batch_size = 8
+    c.eval_batch_size = 8
+    c.total_steps = 600
+    c.eval_every_epochs = 0.0
+    c.eval_every_steps = 60
+    c.checkpoint_every_steps = 300
+    c.log_every_steps = 30
+    c.optimizer.name = "adamw"
+    c.optimizer.learning_rate = 2e-3
+    c.optimizer.weight_decay = 0.01
+    c.schedule.warmup_steps = 20
+    c.augment.d4 = True
+    c.eval.split = "test"
+    c.eval.blocks = "block"
+    return c.lock()
