@@ -10,7 +10,9 @@ nomenclature does not know (in 19 classes: ports, mines, bare rock, ...) are ign
 figures and pictures. The maps are those of CORINE 2018, drawn with a minimum mapping unit of
 25 ha: no model can follow both them and the image at 10 m, so boundary figures stay low.
 
-Hardware, time and metric here: not yet run on the real data.
+Hardware, time and metric here: not yet run on the real data. The demo is a small U-Net on 400
+SIMULATED patches, level 1; its figures say nothing about real scenes: test mIoU 0.568 against 0.081
+of the most frequent class, 3.5 minutes of CPU time (two cores of an AMD EPYC, 2026-11-25).
 """
 
 import ml_collections
