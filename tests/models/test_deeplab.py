@@ -21,6 +21,8 @@ from rsjax.errors import ConfigError
 from rsjax.models.deeplab import ASPP
 from rsjax.models.layers import BatchNorm, GroupNorm, conv_init
 
+pytestmark = pytest.mark.once
+
 needs_torch = functools.partial(
     pytest.importorskip, "torch", reason="torch is not installed: pip install torch"
 )

@@ -23,6 +23,8 @@ from rsjax.errors import ConfigError
 from rsjax.models.densenet import DenseLayer, DenseNet
 from rsjax.models.layers import BatchNorm
 
+pytestmark = pytest.mark.once
+
 # torchvision's models, 3 bands and 1000 classes: https://pytorch.org/vision/stable/models.html
 PARAMETERS = {
     "densenet121": 7_978_856,
@@ -151,7 +153,6 @@ def test_dilated_equals_torch():
     equals_torch(model, peer, images(4, 11, 9, 2))
 
 
-@pytest.mark.once
 def test_equals_keras():
     import keras
     from keras.src.applications.densenet import DenseNet as Peer  # the blocks are free there

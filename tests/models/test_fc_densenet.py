@@ -17,6 +17,8 @@ from rsjax.errors import ConfigError
 from rsjax.models.fc_densenet import FCDenseNet, Layer
 from rsjax.models.layers import BatchNorm
 
+pytestmark = pytest.mark.once
+
 GROWTH = {"fc_densenet56": 12, "fc_densenet67": 16, "fc_densenet103": 16}
 SIZES = {
     "fc_densenet56": [4] * 11,

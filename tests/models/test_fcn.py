@@ -20,6 +20,8 @@ from rsjax.models.fcn import FCN, VGGFCN, bilinear_init
 from rsjax.models.layers import ConvTranspose
 from rsjax.models.pretrained.torch_names import from_torch
 
+pytestmark = pytest.mark.once
+
 SIZES = (1, 1, 1, 1, 1)
 RESNET = {"encoder_name": "resnet18", "encoder_fields": {"stage_sizes": (1, 1), "width": 8}}
 

@@ -22,6 +22,8 @@ from rsjax.errors import ConfigError
 from rsjax.models.inception import AuxiliaryClassifier, InceptionV3
 from rsjax.models.layers import norm_layer
 
+pytestmark = pytest.mark.once
+
 KINDS = ("Mixed_5b", "Mixed_6a", "Mixed_6b", "Mixed_7a", "Mixed_7b")  # one of each
 FEW = ("Mixed_6a", "Mixed_7a")
 
@@ -117,7 +119,6 @@ def keras_inception(shape, classes, width):
     return keras.Model(inputs, kl.Dense(classes, name="fc")(x))
 
 
-@pytest.mark.once
 def test_equals_keras():
     shape = (75, 99, 2)
     x = images(4, *shape)

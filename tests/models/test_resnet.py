@@ -25,6 +25,8 @@ from rsjax import models
 from rsjax.errors import ConfigError
 from rsjax.models.resnet import BasicBlock, Bottleneck, ResNet
 
+pytestmark = pytest.mark.once
+
 # torchvision's models, 3 bands and 1000 classes: https://pytorch.org/vision/stable/models.html
 PARAMETERS = {
     "resnet18": 11_689_512,
@@ -110,7 +112,6 @@ def keras_resnet(shape, sizes, bottleneck, width, stem, classes):
     return keras.Model(inputs, kl.Dense(classes, name="fc")(x))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("sizes", "block", "size", "stem"),
     [

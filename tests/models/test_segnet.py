@@ -17,6 +17,8 @@ from rsjax import models
 from rsjax.errors import ConfigError
 from rsjax.models.segnet import SegNet
 
+pytestmark = pytest.mark.once
+
 # Inputs and outputs of the convolutions in the authors' segnet_train.prototxt.
 ENCODER = (
     *((3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)),

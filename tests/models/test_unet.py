@@ -19,6 +19,8 @@ from rsjax.errors import ConfigError
 from rsjax.models.layers import BatchNorm
 from rsjax.models.unet import UNetDecoder
 
+pytestmark = pytest.mark.once
+
 needs_torch = functools.partial(
     pytest.importorskip, "torch", reason="torch is not installed: pip install torch"
 )

@@ -23,6 +23,8 @@ from rsjax import models
 from rsjax.errors import ConfigError
 from rsjax.models.vgg import VGG
 
+pytestmark = pytest.mark.once
+
 # torchvision's models, 3 bands and 1000 classes: https://pytorch.org/vision/stable/models.html
 PARAMETERS = {
     "vgg11": 132_863_336,
@@ -65,7 +67,6 @@ def keras_vgg(shape, sizes, width, fc_width, classes):
     return keras.Model(inputs, kl.Dense(classes, name="classifier_6")(x))
 
 
-@pytest.mark.once
 def test_equals_keras():
     def leaves(layer):
         def values(tree):

@@ -22,6 +22,8 @@ from rsjax.errors import ConfigError
 from rsjax.models.aligned_xception import AlignedXception
 from rsjax.models.xception import Block, Xception
 
+pytestmark = pytest.mark.once
+
 WIDTH = 1 / 32
 
 # Keras: 22,910,480 with 54,528 moving statistics. timm's results/model_metadata: 26.97, 39.92 and
@@ -123,7 +125,6 @@ def leaves(layer):
     return values
 
 
-@pytest.mark.once
 def test_equals_keras():
     shape = (48, 39, 2)
     x = images(4, *shape)

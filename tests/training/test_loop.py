@@ -154,6 +154,7 @@ def test_resumed_training_equals_unbroken_training_bit_for_bit(
     assert loop.train_and_evaluate(config, tmp_path) == expected
 
 
+@pytest.mark.once
 def test_killed_training_goes_on_with_the_same_command(data_dir, tmp_path, unbroken):
     script = textwrap.dedent(f"""
         import os, signal, sys

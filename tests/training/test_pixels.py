@@ -12,6 +12,8 @@ from rsjax.input import manifest as manifests
 from rsjax.input.source import ShardSource
 from rsjax.training import data, examine, loop
 
+pytestmark = pytest.mark.once
+
 CHANGES = {
     "task.name": "segmentation",
     "task.nomenclature": "corine_l1",  # the maps of the shards are in corine_l2

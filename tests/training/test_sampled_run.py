@@ -35,6 +35,7 @@ def made(data_dir):
     return manifest.load(manifest.find(data_dir, "bigearthnet"))
 
 
+@pytest.mark.once
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(data_dir, made, tmp_path, monkeypatch):
     config = toy.config(data_dir, **BY_CLASS)
     seen, read = [], pipeline.train_batches

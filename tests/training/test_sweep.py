@@ -258,6 +258,7 @@ def test_a_sweep_that_is_stopped_stops_its_run(config, tmp_path):
     assert row.status == "stopped"
 
 
+@pytest.mark.once
 def test_two_runs_in_processes_of_their_own(tmp_path, monkeypatch):
     """The command itself: one run trains and is tested, the other one fails, one line says so."""
     toy.write(tmp_path / "data", sizes=(("train", 32), ("test", 16)))
