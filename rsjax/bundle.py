@@ -171,9 +171,11 @@ class Model:
                 }
             found = np.asarray(apply((self.variables,), temperature, part))
             parts.append(found[: len(found) - short] if short > 0 else found)
-        probabilities = rows = np.concatenate(parts)
-        names = self.classes().names
-        maps = None
+        return self.decided(np.concatenate(parts))
+
+    def decided(self, probabilities: np.ndarray) -> Prediction:
+        """The prediction that follows from probabilities (B, K), or of pixels (B, H, W, K)."""
+        names, rows, maps = self.classes().names, probabilities, None
         if probabilities.ndim == 4:
             maps = probabilities.argmax(axis=-1).astype(np.uint8)
             rows = _shares(maps, len(names))
@@ -252,6 +254,45 @@ class Model:
             _check_values(part, specs[key], "image")
             batch[key] = part
         return dataclasses.replace(self.inputs, images=specs), batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """Several models as one: the mean of their probabilities, the first one's thresholds.
+
+    Each takes the bands that it needs from the same images, with its own temperature.
+
+    Attributes:
+        models: of one task and the same classes.
+
+    Raises:
+        BundleError: there is none, or they have other tasks or classes.
+    """
+
+    models: tuple[Model, ...]
+
+    def __post_init__(self) -> None:
+        kinds = {(one.task.name, one.classes().names) for one in self.models}
+        if len(kinds) != 1:
+            told = ", ".join(f"{name} of {len(names)} classes" for name, names in kinds)
+            raise BundleError(
+                f"an ensemble of {told or 'no models'}: give models of one task and the same "
+                "classes in the same order"
+            )
+
+    def predict(
+        self,
+        images: Mapping[str, np.ndarray] | np.ndarray,
+        *,
+        bands: Sequence[str] | None = None,
+        unit: str | None = None,
+        batch_size: int = 64,
+        tta: str = "none",
+    ) -> Prediction:
+        """As `Model.predict`; an array needs `bands` where the models take different ones."""
+        how: dict[str, Any] = {"bands": bands, "unit": unit, "batch_size": batch_size, "tta": tta}
+        each = [one.predict(images, **how).probabilities for one in self.models]
+        return self.models[0].decided(np.mean(each, axis=0))
 
 
 class _Frozen:

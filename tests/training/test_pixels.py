@@ -1,5 +1,6 @@
 """Segmentation on the spine: from shards with maps to a report, by the same loop."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import toy
 
 import rsjax
-from rsjax.errors import ConfigError
+from rsjax import landcover
+from rsjax.bundle import Ensemble
+from rsjax.errors import BundleError, ConfigError
 from rsjax.input import manifest as manifests
 from rsjax.input.source import ShardSource
 from rsjax.training import data, examine, loop
@@ -128,6 +131,16 @@ def test_symmetries_and_ensembles_are_evaluated_on_the_same_path(data_dir, train
     }
     scalars = examine.evaluate_checkpoint(toy.config(data_dir, **changes), tmp_path)
     mask, found, keep = by_hand(data_dir, workdir, tta="d4")
+    model = rsjax.load(workdir)
+    warm = dataclasses.replace(model, about={**model.about, "temperature": 5.0})
+    batch = ShardSource(manifests.find(data_dir, "bigearthnet"), "test").read(np.arange(4))
+    raw = {"s2": batch["s2"], "s1": batch["s1"]}
+    both = Ensemble((model, warm)).predict(raw).probabilities
+    alone = [one.predict(raw).probabilities for one in (model, warm)]
+    np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=1e-6)
+    other = dataclasses.replace(model, nomenclature=landcover.load("eurosat"))
+    with pytest.raises(BundleError, match="one task and the same classes"):
+        Ensemble((model, other))
     assert scalars["overall_accuracy"] == pytest.approx((found.maps == mask)[keep].mean())
     assert (tmp_path / "report.html").is_file()
 
