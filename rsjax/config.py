@@ -15,7 +15,7 @@ from typing import Any
 import ml_collections
 from ml_collections import ConfigDict
 
-from rsjax.errors import ConfigError
+from rsjax.errors import ConfigError, NomenclatureError
 
 
 def base() -> ConfigDict:
@@ -240,8 +240,8 @@ def validate(config: ConfigDict) -> None:
             problems.append(f"{key}={values[key]!r}: {hint}known: {', '.join(names)}")
     if config.task.name in tasks.TASKS:
         try:
-            tasks.make(config.task.name, config.task.to_dict(), 2)
-        except ConfigError as error:
+            tasks.check(config.task.name, config.task.to_dict())
+        except (ConfigError, NomenclatureError) as error:
             problems.append(f"task: {error}")
     mixed = config.augment.mixup_alpha > 0 or config.augment.cutmix_alpha > 0
     if config.task.name == "multilabel" and mixed:

@@ -39,10 +39,12 @@ def example(rng, label, number, maps=False):
     s1 = rng.normal(-12, 1, (8, 8, 2)).astype(np.float32) + (number % 2) * 8
     found = {"id": f"toy_{number:04d}", "s2": s2, "s1": s1.astype(np.float32),
              "label": int(kind) if label == "index" else target}  # fmt: skip
-    if maps:  # the right half is of another class, one row is not labelled
+    if maps:  # the right half is of another class; one row is not labelled
         s2[:, 4:] = 700
         found["mask"] = np.full((8, 8), kind, np.uint8)
         found["mask"][:, 4:] = 7
+        wrong = rng.random((8, 8)) < 0.05  # no model can be right everywhere
+        found["mask"][wrong] = np.where(found["mask"][wrong] == 7, kind, 7)
         found["mask"][number % 8] = 255
         found["country"] = ("Austria", "Finland", "Ireland")[number % 3]
     return found
@@ -108,6 +110,7 @@ def config(data_dir, **changes):
         "sentinel1/VH",
     )
     c.data.grid_px = 8
+    c.eval.bootstrap = 20
     c.model.name = "resnet18"
     c.model.fields = dict(TINY)
     c.batch_size = c.eval_batch_size = 16

@@ -202,6 +202,9 @@ def about(model: Model, format: str) -> dict[str, Any]:
         told["nomenclature"] = {"name": classes.name, "title": classes.title}
         columns = zip(classes.names, classes.codes, classes.colours, strict=True)
         told["classes"] = [{"name": n, "code": code, "colour": c} for n, code, c in columns]
+    if model.temperature != 1.0:  # thresholds are of probabilities with it
+        told["temperature"] = model.temperature
+        told["temperature_applied"] = format != "safetensors"  # which has weights alone
     return {
         "rsjax": rsjax.__version__,
         "format": format,

@@ -141,7 +141,7 @@ def histograms(made: Manifest, split: str, kind: str) -> np.ndarray:
         if entry is None:
             raise ShardError(
                 f"{made.root}: the shards were prepared by an rsjax that did not count the classes "
-                f"of each record. {again}"
+                f"of each record. {again}, but the download must be there"
             )
         path = made.root / entry["file"]
         try:

@@ -44,7 +44,7 @@ def make(
             that do not fit the task.
     """
     given = {name: dict(of) for name, of in dict(options or {}).items()}
-    pairs: list[tuple] = [tuple(pair) for pair in losses]
+    pairs: list[tuple] = [(p,) if isinstance(p, str) else tuple(p) for p in losses]
     problems = _problems(pairs, given, kind, pixels, mixtures)
     if problems:
         raise ConfigError("losses: " + "; ".join(problems))

@@ -89,6 +89,26 @@ def make(
     return module.make({**config.base().task.to_dict(), **options}, classes, class_counts)
 
 
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Tries the task's loss on shapes alone, to find what cannot work before data is read.
+
+    Raises:
+        ConfigError: a loss, an option of it, or a nomenclature that cannot be.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from rsjax import landcover
+
+    task = make(name, options, 2)
+    if wanted := options.get("nomenclature"):
+        landcover.load(wanted)
+    shape = (2, 4, 4) if name == "segmentation" else (2,)
+    logits = jax.ShapeDtypeStruct((*shape, 2), jnp.float32)
+    target = jax.ShapeDtypeStruct(shape, jnp.uint8) if len(shape) == 3 else logits
+    jax.eval_shape(task.loss, logits, target, jax.ShapeDtypeStruct((2,), bool))
+
+
 def losses_of(
     options: Mapping[str, Any],
     default: str,
@@ -109,12 +129,21 @@ def losses_of(
     Raises:
         ConfigError: an unknown loss, option or kind.
     """
+    from rsjax import losses
     from rsjax.losses import combined, weights
 
-    named = tuple((name, weight) for name, weight in options["losses"]) or ((default, 1.0),)
+    named = tuple(options["losses"]) or ((default, 1.0),)
     given = {name: dict(values) for name, values in dict(options["loss_options"]).items()}
-    if options["label_smoothing"] and default in dict(named):
-        given[default] = {"label_smoothing": options["label_smoothing"], **given.get(default, {})}
+    if smoothing := options["label_smoothing"]:
+        names = [pair[0] for pair in named if len(pair) == 2 and pair[0] in losses.LOSSES]
+        able = [name for name in names if "label_smoothing" in combined.options_of(name)]
+        if names and not able:
+            raise ConfigError(
+                f"label_smoothing={smoothing}: none of the losses {', '.join(names)} has it; set "
+                "task.label_smoothing=0"
+            )
+        for name in able:
+            given[name] = {"label_smoothing": smoothing, **given.get(name, {})}
     # Scenes of one class have distributions as targets, which mixup makes mixtures of.
     mixtures = kind == "softmax" and not pixels
     summed = combined.make(named, given, kind=kind, pixels=pixels, mixtures=mixtures)

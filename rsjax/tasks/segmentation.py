@@ -28,12 +28,6 @@ def make(options: Mapping[str, Any], classes: int, class_counts: Sequence[int] |
     """
     summed = losses_of(options, "cross_entropy", "softmax", class_counts, pixels=True)
     table, radius = options.get("merge"), options.get("boundary_radius_px")
-    scored = {
-        "confusion": metrics.get("confusion").for_classes(classes),
-        "calibration": metrics.get("calibration").for_classes(classes, "softmax"),
-    }
-    if radius is not None:
-        scored["boundary"] = metrics.get("boundary").for_classes(classes, radius)
 
     def labels(batch: Mapping[str, jax.Array]) -> jax.Array:
         mask = batch["mask"]
@@ -86,7 +80,10 @@ def make(options: Mapping[str, Any], classes: int, class_counts: Sequence[int] |
         kind="softmax",
         outputs=classes,
         headline="iou_macro",
-        metrics=scored,
+        metrics={
+            "confusion": metrics.get("confusion").for_classes(classes),
+            "calibration": metrics.get("calibration").for_classes(classes, "softmax"),
+        },
         target=labels,
         labels=labels,
         counts=counts,

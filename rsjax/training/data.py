@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from rsjax import config as configs
 from rsjax import datasets, landcover
-from rsjax.errors import CheckpointError, ConfigError, ShardError
+from rsjax.errors import CheckpointError, ConfigError, RsjaxError, ShardError
 from rsjax.input import build, manifest, sampling
 from rsjax.input.preprocess import Inputs, make_inputs
 from rsjax.input.source import ShardSource
@@ -26,6 +27,7 @@ from rsjax.metrics import boundary
 from rsjax.training import hosts
 
 log = logging.getLogger("rsjax")
+UNMATCHED = "(no match)"
 
 
 def find_shards(config: ConfigDict) -> pathlib.Path:
@@ -43,7 +45,10 @@ def find_shards(config: ConfigDict) -> pathlib.Path:
         return manifest.find(d.data_dir, d.dataset, d.version)
     except manifest.NoShards as error:
         source = d.source or f"/path/to/{d.dataset}"
-        page = datasets.get(d.dataset)(source).info.page
+        try:
+            page = datasets.get(d.dataset)(source).info.page
+        except RsjaxError:  # a dataset whose card lies in the download
+            page = "its publisher"
         raise ShardError(
             f"{error}. Download it from {page}, then run\n"
             f"  python -m rsjax.prepare --dataset={d.dataset} --source={source} "
@@ -137,7 +142,8 @@ def read_classes(task: Mapping[str, Any], made: manifest.Manifest) -> Classes:
         return merged[: len(target)].tolist()
 
     gsd = next((s.gsd_m for s in info.images.values() if (s.height, s.width) == info.mask), None)
-    tolerance, unit = task.get("boundary_tolerance", 0.0075), task.get("boundary_unit", "diagonal")
+    task = {**configs.base().task.to_dict(), **task}
+    tolerance, unit = task["boundary_tolerance"], task["boundary_unit"]
     options = {
         "merge": None if target is source else merge,
         "boundary_radius_px": boundary.radius_of(tolerance, unit, info.mask, gsd),
@@ -177,27 +183,22 @@ def check_texts(config: ConfigDict, made: manifest.Manifest) -> None:
 
 
 def texts(source: ShardSource, records: np.ndarray, name: str) -> list[str]:
-    r"""A text entry of records, or the part of it that a pattern finds.
+    r"""A text entry of records, or the part of it that a pattern finds (else UNMATCHED).
 
     Args:
         source: the records of a split.
         records: (N,) indices.
         name: 'country', or 'id:_T(\w{5})_', the entry and a regex with one group.
-
-    Raises:
-        ConfigError: a value that the pattern does not match.
     """
     entry, _, pattern = name.partition(":")
     values = source.texts(records, entry)
     if not pattern:
         return values
     found = [re.search(pattern, value) for value in values]
-    if None in found:
-        raise ConfigError(
-            f"eval.group_by, eval.blocks: {name!r}: the {entry} "
-            f"{values[found.index(None)]!r} does not match"
-        )
-    return [match[1] for match in found if match]
+    if missing := found.count(None):
+        example = values[found.index(None)]
+        log.warning("%s does not match %d records, e.g. %r", name, missing, example)
+    return [match[1] if match else UNMATCHED for match in found]
 
 
 def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manifest, Inputs]:
@@ -254,7 +255,6 @@ def sampling_weights(
         return None
     if config.task.name == "segmentation":
         counts = _pixels(made, d.train_split, lut)
-        counts = counts[:, counts.any(axis=0)]
     else:
         counts = manifest.histograms(made, d.train_split, "label")
     weights = sampling.inverse_frequency(counts, d.sampling_cap)
@@ -272,8 +272,9 @@ def _pixels(made: manifest.Manifest, split: str, merge: np.ndarray | None) -> np
     counts = manifest.histograms(made, split, "mask")[:, :-1]
     if merge is None:
         return counts
-    to = np.asarray(merge)[: counts.shape[1]]
-    return np.stack([counts[:, to == c].sum(axis=1) for c in range(256) if c != IGNORE], axis=1)
+    to = np.asarray(merge, np.int64)[: counts.shape[1]]
+    classes = int(to[to != IGNORE].max(initial=-1)) + 1
+    return np.stack([counts[:, to == c].sum(axis=1) for c in range(classes)], axis=1)
 
 
 def presence(config: ConfigDict, made: manifest.Manifest, classes: Classes) -> dict[str, Any]:
@@ -285,8 +286,9 @@ def presence(config: ConfigDict, made: manifest.Manifest, classes: Classes) -> d
     if config.task.class_weights != "median_frequency" or config.task.name != "segmentation":
         return {}
     counts = _pixels(made, config.data.train_split, classes.options["merge"])
-    counts = counts[:, : len(classes.nomenclature)].astype(np.int64)
-    totals = (counts.sum(axis=1, keepdims=True) * (counts > 0)).sum(axis=0)
+    counts = counts.astype(np.int64)
+    totals = np.zeros(len(classes.nomenclature), np.int64)  # classes that never occur: 0
+    totals[: counts.shape[1]] = (counts.sum(axis=1, keepdims=True) * (counts > 0)).sum(axis=0)
     return {"present_totals": totals.tolist()}
 
 

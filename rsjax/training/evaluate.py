@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -13,9 +14,11 @@ import jax
 import numpy as np
 
 from rsjax import sealed
-from rsjax.errors import RsjaxError
-from rsjax.metrics import resample, to_host
+from rsjax.errors import ConfigError, RsjaxError
+from rsjax.metrics import boundary_score, resample, to_host
 from rsjax.tasks import Task
+
+log = logging.getLogger("rsjax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +47,17 @@ class Results:
     reliability: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
     def save(self, folder: pathlib.Path, split: str, about: dict[str, Any]) -> None:
-        """Writes `split.json` (figures) and `split.npz` (samples) into `folder`."""
+        """Writes `split.json` (figures) and `split.npz` (samples) into `folder`.
+
+        `split` names the files; `about` may name another split, of which this is a special
+        evaluation.
+        """
         packed = io.BytesIO()
         np.savez_compressed(packed, **self.samples)  # type: ignore[arg-type]
         sealed.replace(folder / f"{split}.npz", packed.getvalue())
         table = {name: values.tolist() for name, values in self.per_class.items()}
         matrix = None if self.matrix is None else self.matrix.tolist()
-        data = {**about, "split": split, "scalars": self.scalars, "per_class": table}
+        data = {"split": split, **about, "scalars": self.scalars, "per_class": table}
         spread = {
             name: np.asarray(ends).tolist() for name, ends in self.per_class_intervals.items()
         }
@@ -130,13 +137,21 @@ def evaluate(
     samples = {k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k != "valid"}
     keep = np.concatenate([p["valid"] for p in parts])
     samples = {name: values[keep] for name, values in samples.items()}
-    scalars: dict[str, float] = {"loss": float(samples["loss"].mean())}
+    # Over what counts: pixels of segmentation, samples else. Nothing counted has no loss.
+    counted = samples.pop("counted")
+    samples["loss"] = np.where(counted > 0, samples["loss"], np.nan)
+    loss = np.sum(np.where(counted > 0, samples["loss"] * counted, 0.0), dtype=np.float64)
+    scalars: dict[str, float] = {"loss": float(loss / counted.sum()) if counted.any() else np.nan}
     per_class: dict[str, np.ndarray] = {}
     for metric in total.values():
         scalars |= metric.compute()
         per_class |= metric.per_class()
     scalars[f"{task.headline}_of_class_frequencies"] = task.baseline(class_counts, len(keep[keep]))
     matrix = np.asarray(total["confusion"].counts) if "confusion" in total else None
+    if "boundary" in samples:  # kept of each image, and only once
+        figures, each = boundary_score.scores(samples["boundary"], np.ones((1, len(counted))))
+        scalars |= {name: float(value[0]) for name, value in figures.items()}
+        per_class |= {name: values[0] for name, values in each.items()}
     reliability = total["calibration"].reliability() if "calibration" in total else {}
     bins = {name: _plain(values) for name, values in reliability.items()}
     return Results(scalars, per_class, matrix, samples, reliability=bins)
@@ -157,8 +172,9 @@ def analyse(
         texts: text entry -> its value of each record, in the order of `results.samples`.
         options: the `eval` part of the config.
 
+    Where there are too few blocks for intervals there are none, and a warning.
+
     Raises:
-        ConfigError: too few blocks.
         ShardError: a text entry that the shards do not have.
     """
     groups = {
@@ -170,14 +186,17 @@ def analyse(
         blocks = None
         if options["blocks"]:
             blocks = np.unique(texts(options["blocks"]), return_inverse=True)[1]
-        intervals = resample.intervals(
-            task.figures,
-            results.samples,
-            blocks,
-            options["bootstrap"],
-            options["level"],
-            seed=0,
-        )
+        try:
+            intervals = resample.intervals(
+                task.figures,
+                results.samples,
+                blocks,
+                options["bootstrap"],
+                options["level"],
+                seed=0,
+            )
+        except ConfigError as error:  # after hours of training: better figures without intervals
+            log.warning("no intervals: %s", error)
     # How many samples or classes a resampled set has says nothing about this one.
     scalars, per_class = (
         {n: v for n, v in part.items() if not n.endswith(("_counted", "_in_reference", "support"))}

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsjax import averaging, bundle, tasks
+from rsjax import config as configs
 from rsjax.config import to_json
 from rsjax.errors import ConfigError, RsjaxError, SensorError
 from rsjax.input import pipeline
@@ -108,7 +109,12 @@ def put(states: Sequence[dict[str, Any]], members: Sequence[Member], same: Any) 
 
 
 def evaluate_bundles(
-    config: ConfigDict, made: Manifest, trained: Sequence[bundle.Model], split: str, mesh: Mesh
+    config: ConfigDict,
+    made: Manifest,
+    trained: Sequence[bundle.Model],
+    split: str,
+    mesh: Mesh,
+    compiled: Examiner | None = None,
 ) -> Results:
     """Everything that a report says: figures with intervals, groups, pictures' maps.
 
@@ -118,27 +124,34 @@ def evaluate_bundles(
         trained: the model, or the members of an ensemble; classes and task are of the first.
         split: the split, or several joined by '+'.
         mesh: the devices.
+        compiled: of the same model and task, to be used again where nothing else is asked for.
 
     Raises:
         RsjaxError: the models and the shards have other classes.
         SensorError: they have other bands, units or sizes.
     """
     first = trained[0]
-    classes = data.read_classes(first.about["task"], made)
+    options = task_of(config, first)
+    classes = data.read_classes(options, made)
     check_fit(made, trained, classes.nomenclature.names)
     data.check_texts(config, made)
     task = tasks.make(
         first.task.name,
-        {**first.about["task"], **classes.options, "class_weights": "none"},
+        {**options, **classes.options, "class_weights": "none"},
         len(classes.nomenclature),
     )
     members = members_of(config, trained, mesh)
-    examine = make_examiner(config, made, task, members, classes.counts, mesh, config.eval.tta)
+    plain = config.eval.tta == "none" and config.task.thresholds == "fixed"
+    examine = (plain and compiled) or make_examiner(
+        config, made, task, members, classes.counts, mesh, config.eval.tta
+    )
     states = [one.variables for one in trained]
     temperatures = [one.temperature for one in trained]
     found = examine(states, split, temperatures)
     if "temperature" in first.about and len(trained) == 1:
         found.scalars["temperature"] = first.temperature
+    if isinstance(options["threshold"], list | tuple):
+        found.per_class["threshold"] = np.asarray(options["threshold"], float)
     if task.name == "segmentation":
         maps = shown.predict(
             config, made, task, members, put, states, temperatures, split, found, mesh
@@ -151,6 +164,26 @@ def evaluate_bundles(
             found, task, lambda name: data.texts(source, records, name), config.eval.to_dict()
         )
     return found
+
+
+def task_of(config: ConfigDict, model: bundle.Model) -> dict[str, Any]:
+    """The options of a model's task; how boundaries are scored is said by the config."""
+    given = config.task.to_dict()
+    own = {**configs.base().task.to_dict(), **model.about["task"]}
+    return {**own, **{name: given[name] for name in ("boundary_tolerance", "boundary_unit")}}
+
+
+def describe_evaluation(
+    config: ConfigDict, made: Manifest, trained: Sequence[bundle.Model]
+) -> dict[str, Any]:
+    """What an evaluation says about itself, for `Results.save`."""
+    first, ran = trained[0], to_json(config)
+    about = {**first.about, "nomenclature": first.classes().to_json()}
+    # Published weights come without the config of their training.
+    about["config"] = {**(about.get("config") or ran), "eval": ran["eval"]}
+    about["task"] = {**about["task"], **task_of(config, first)}
+    about["evaluation"] = {"models": len(trained), "tta": config.eval.tta}
+    return {**about, "evaluated_on": source_of(made)}
 
 
 def members_of(config: ConfigDict, trained: Sequence[bundle.Model], mesh: Mesh) -> list[Member]:
@@ -193,14 +226,18 @@ def check_fit(made: Manifest, trained: Sequence[bundle.Model], names: tuple[str,
 
 
 def test_best(
-    config: ConfigDict, workdir: pathlib.Path, made: Manifest, split: str, mesh: Mesh
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    made: Manifest,
+    split: str,
+    mesh: Mesh,
+    examine: Examiner,
 ) -> dict[str, float]:
     """Figures of the model in the bundle, the best of the run, on a split; and the report."""
     best = bundle.load(workdir)
-    found = evaluate_bundles(config, made, [best], split, mesh)
+    found = evaluate_bundles(config, made, [best], split, mesh, examine)
     if jax.process_index() == 0:
-        about = {**best.about, "nomenclature": best.classes().to_json()}
-        found.save(workdir / "eval", split, {**about, "evaluated_on": source_of(made)})
+        found.save(workdir / "eval", split, describe_evaluation(config, made, [best]))
         log.info("report: %s", report.write(workdir, split, made.root))
     return found.scalars
 
@@ -225,17 +262,20 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     mesh, split = sharding.make_mesh(config.mesh.model), config.eval.split
     found = evaluate_bundles(config, made, [trained, *others], split, mesh)
     if jax.process_index() == 0:
-        # Published weights come without the config of their training; what is said of the
-        # evaluation is that of this one.
-        about = {**trained.about, "nomenclature": trained.classes().to_json()}
-        ran = to_json(config)
-        about["config"] = {**(about.get("config") or ran), "eval": ran["eval"]}
-        about["evaluated_on"] = source_of(made)
-        found.save(workdir / "eval", split, about)
-        # The page of the run itself stays: it is about the split that the run ends with.
-        own = split == config.data.test_split
-        file = "report.html" if own else f"report_{split}.html"
-        log.info("report: %s", report.write(workdir, split, made.root, file))
+        # What the run itself ended with stays: another evaluation has files of its own.
+        chosen = pathlib.Path(config.eval.checkpoint or workdir).absolute()
+        foreign = chosen not in (workdir.absolute(), workdir.absolute() / "bundle")
+        name = "_".join(
+            [split]
+            + ([chosen.name] if foreign and (workdir / "bundle").exists() else [])
+            + ([f"ensemble{1 + len(others)}"] if others else [])
+            + ([config.eval.tta] if config.eval.tta != "none" else [])
+        )
+        about = {**describe_evaluation(config, made, [trained, *others]), "split": split}
+        found.save(workdir / "eval", name, about)
+        own = name == config.data.test_split
+        file = "report.html" if own else f"report_{name}.html"
+        log.info("report: %s", report.write(workdir, name, made.root, file))
     return found.scalars
 
 

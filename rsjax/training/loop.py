@@ -130,9 +130,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
             out_shardings=(placed, same),
             donate_argnums=0,
         )
-        examine = make_examiner(
-            config, made, task, [(model, inputs, placed_params)], classes.counts, mesh
-        )
+        scored = tasks.make(  # as at the end: weights of the classes are for training
+            config.task.name, {**config.task, **classes.options, "class_weights": "none"},
+            task.outputs,
+        )  # fmt: skip
+        members = [(model, inputs, placed_params)]
+        examine = make_examiner(config, made, scored, members, classes.counts, mesh)
 
         # -- Resume, or start ----------------------------------------------------------------
         # The newest sound checkpoint of the workdir, else step 0: of the seed, or given weights.
@@ -288,7 +291,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, f
         # -- Calibrate, test, report ---------------------------------------------------------
         final = config.data.test_split or config.data.validation_split
         calibrate(config, workdir, made, mesh)
-        scalars = test_best(config, workdir, made, final, mesh) if final else {}
+        scalars = test_best(config, workdir, made, final, mesh, examine) if final else {}
         writer.scalars(now, {f"{final}/{k}": v for k, v in scalars.items()})
         if first_process:  # for scripts that start the command until it is there
             sealed.write_json(workdir / FINISHED, {"step": now, "split": final, **scalars})

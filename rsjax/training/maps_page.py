@@ -53,7 +53,8 @@ def section(
     at = np.concatenate(list(groups.values()))  # places among the shown
     records = samples["shown"][at]
     indices = samples["index"][records]
-    masks = maps.references(shards, split, indices, about["task"].get("nomenclature", ""))
+    source = about.get("split", split)
+    masks = maps.references(shards, source, indices, about["task"].get("nomenclature", ""))
     if masks.shape[1:] != samples["maps"].shape[1:]:
         raise ShardError(
             f"{shards}: reference maps of {masks.shape[1:]} pixels, but predicted ones of "
@@ -63,7 +64,7 @@ def section(
         Compared(mask, samples["maps"][i], samples["confidence"][i], float(every[record]))
         for mask, i, record in zip(masks, at, records, strict=True)
     ]
-    files, ids, said = figures.pictures(shards, split, indices)
+    files, ids, said = figures.pictures(shards, source, indices)
     rank = {int(record): i + 1 for i, record in enumerate(np.argsort(every, kind="stable"))}
     captions = [
         _caption(one, rank[int(record)], int(np.isfinite(every).sum()), classes)

@@ -39,7 +39,7 @@ def write(
 
     Args:
         workdir: has `eval/<split>.json` and `.npz`, and `metrics.jsonl` if it was trained here.
-        split: the split that was evaluated.
+        split: name of the evaluation: the split, and how it was special.
         shards: folder of the shards that it was evaluated on.
         file: name of the page.
 
@@ -72,7 +72,7 @@ def write(
         numbers_page.reliability(workdir, split, results, about),
         numbers_page.groups(workdir, split, results, about),
         gallery.section(workdir, shards, split, results, about, classes),
-        reproduce.section(split, rows, about, made),
+        reproduce.section(about.get("split", split), rows, about, made),
     ]
     path = workdir / file
     sealed.replace(path, page.document(f"{name}: {split}", sections).encode())
@@ -95,12 +95,15 @@ def _title(name: str, split: str, results: Results, about: dict[str, Any], made:
         big.append(
             (chosen, f"on the validation split at step {about['step']}, the best of the run")
         )
+    how = about.get("evaluation", {})
+    told = f", mean of {how['models']} models" if how.get("models", 1) > 1 else ""
+    told += ", mean over the symmetries of the square" if how.get("tta") == "d4" else ""
     boxes = "".join(f"<div><b>{page.number(v)}</b>{escape(text)}</div>" for v, text in big)
     return (
         f'{banner}<h1>{escape(name)}</h1>\n<p class="soft">{escape(made.info.title)} '
-        f"{escape(made.info.version)}, split {escape(split)}, {len(results.samples['loss']):,} "
-        f"samples; model {escape(about['model']['name'])}, task "
-        f"{escape(about['task']['name'])}</p>\n"
+        f"{escape(made.info.version)}, split {escape(about.get('split', split))}, "
+        f"{len(results.samples['loss']):,} samples; model {escape(about['model']['name'])}, task "
+        f"{escape(about['task']['name'])}{told}</p>\n"
         f'<div class="big">{boxes}</div>'
     )
 

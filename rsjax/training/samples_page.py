@@ -53,7 +53,7 @@ def section(
                       len(classes))  # fmt: skip
     groups = choose(samples["loss"])
     chosen, where = np.unique(np.concatenate(list(groups.values())), return_inverse=True)
-    files, ids, said = figures.pictures(shards, split, samples["index"][chosen])
+    files, ids, said = figures.pictures(shards, about.get("split", split), samples["index"][chosen])
     labels, probabilities = samples["labels"][chosen], samples["probabilities"][chosen]
     reference = labels > 0 if labels.ndim == 2 else np.arange(len(classes)) == labels[:, None]
     predicted = task.decide(probabilities)

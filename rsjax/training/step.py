@@ -165,6 +165,7 @@ def make_eval_step(
             "index": batch["index"],
             "valid": batch["valid"],
             "loss": jax.vmap(sample_loss)(logits, task.target(batch)),
+            "counted": counted.reshape(len(counted), -1).sum(axis=1, dtype=jnp.int32),
             **task.samples(logits, labels, counted),
         }
         return measured, outputs

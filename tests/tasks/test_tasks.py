@@ -5,7 +5,7 @@ import pytest
 
 from rsjax import config as configs
 from rsjax import tasks
-from rsjax.errors import ConfigError
+from rsjax.errors import ConfigError, RsjaxError
 
 
 def options(**changes):
@@ -27,6 +27,34 @@ def test_class_weights_and_smoothing_change_the_loss(name):
         target = task.target({"label": label})
         losses.append(float(jax.jit(task.loss)(logits, target, jnp.ones(2, bool))))
     assert len(set(losses)) == 3
+
+
+def test_smoothing_reaches_every_loss_that_has_it_or_is_refused():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 6, 3)), jnp.float32)
+    labels = jnp.asarray(np.random.default_rng(1).integers(0, 3, (1, 6, 6)), jnp.uint8)
+    changes = {"losses": (("boundary_cross_entropy", 1.0), ("dice", 1.0))}
+    found = [
+        float(tasks.make("segmentation", options(**changes, label_smoothing=e), 3).loss(
+            logits, labels, jnp.ones(1, bool)))
+        for e in (0.0, 0.3)
+    ]  # fmt: skip
+    assert found[0] != found[1]
+    with pytest.raises(ConfigError, match="none of the losses dice has it"):
+        tasks.make("segmentation", options(losses=(("dice", 1.0),), label_smoothing=0.1), 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": ("focal",)}, r"not \(name, weight\)"),
+        ({"losses": (("focal",),)}, r"not \(name, weight\)"),
+        ({"losses": (("focal", 1.0),), "loss_options": {"focal": {"gamma": -1.0}}}, "gamma"),
+        ({"nomenclature": "corine_l9"}, "corine_l9"),
+    ],
+)
+def test_what_cannot_work_is_found_without_data(changes, message):
+    with pytest.raises(RsjaxError, match=message):
+        tasks.check("segmentation", options(**changes))
 
 
 def test_one_class_is_decided_by_the_largest_and_many_by_the_threshold():

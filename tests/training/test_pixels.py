@@ -79,6 +79,11 @@ def test_figures_equal_those_of_scikit_learn_on_predicted_maps(data_dir, trained
     np.testing.assert_array_equal(
         matrix, sk.confusion_matrix(reference, predicted, labels=range(len(matrix)))
     )
+    # The loss is over the pixels that count, of the probabilities that the bundle gives: that of
+    # the training (cross-entropy and dice) without class weights, here by torch's definition.
+    rows = found.probabilities[keep]
+    entropy = -np.log(rows[np.arange(len(rows)), reference])
+    assert 0 < entropy.mean() < scalars["loss"] < entropy.mean() + 0.5
     # The temperature is part of the probabilities, and of the bundle.
     assert told["temperature"] == rsjax.load(workdir).temperature != 1.0
     right = found.probabilities.argmax(-1) == mask
@@ -142,7 +147,12 @@ def test_symmetries_and_ensembles_are_evaluated_on_the_same_path(data_dir, train
     with pytest.raises(BundleError, match="one task and the same classes"):
         Ensemble((model, other))
     assert scalars["overall_accuracy"] == pytest.approx((found.maps == mask)[keep].mean())
-    assert (tmp_path / "report.html").is_file()
+    # It is told apart from the evaluation that the run ended with.
+    page = (tmp_path / "report_test_ensemble2_d4.html").read_text()
+    assert "mean of 2 models, mean over the symmetries" in page
+    told = json.loads((tmp_path / "eval" / "test_ensemble2_d4.json").read_text())
+    assert told["split"] == "test"
+    assert told["evaluation"] == {"models": 2, "tta": "d4"}
 
 
 def test_what_cannot_be_segmented_is_refused_before_training(data_dir, tmp_path):
