@@ -1,6 +1,7 @@
 """Tiny prepared shards with something to learn, and a config that trains on them in seconds."""
 
 import dataclasses
+import os
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -120,7 +121,7 @@ def config(data_dir, **changes):
     c.checkpoint_every_steps = 4
     c.log_every_steps = 2
     c.tensorboard = False
-    c.compilation_cache_dir = ""
+    c.compilation_cache_dir = os.environ.get("RSJAX_TEST_CACHE", "")  # of subprocesses, too
     c.optimizer.learning_rate = 5e-3
     c.schedule.warmup_steps = 2
     for key, value in changes.items():

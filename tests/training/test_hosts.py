@@ -17,6 +17,7 @@ from test_loop import leaves
 from rsjax.training import hosts
 from rsjax.training.logging import read
 
+pytestmark = pytest.mark.once
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 STEPS, BATCH, TRAIN = 200, 16, 96
 CHANGES = {
@@ -151,7 +152,6 @@ def chain(one, data_dir, tmp_path_factory):
     return [*legs, (run, run.codes(), run.newest())]
 
 
-@pytest.mark.once
 def test_two_processes_equal_one_over_200_steps(data_dir, one, tmp_path):
     two = Run(data_dir, tmp_path, "a", 2)
     assert two.codes() == [0, 0], two.output()
@@ -165,7 +165,6 @@ def test_two_processes_equal_one_over_200_steps(data_dir, one, tmp_path):
     assert (two.workdir / "report.html").is_file()
 
 
-@pytest.mark.once
 def test_one_run_handed_from_two_processes_to_one_and_back(chain, one):
     sigterm_to_either_process_saves_one_step_on_both(chain)
     the_end_is_that_of_the_unbroken_run(chain, one)
@@ -213,7 +212,6 @@ def a_process_reads_the_rows_of_its_place_in_the_mesh(chain):
     assert [rows(2, 0), rows(2, 1)] == [list(range(16))] * 2  # all devices along 'model'
 
 
-@pytest.mark.once
 def test_a_killed_peer_ends_the_others_within_30_seconds(data_dir, tmp_path):
     run = Run(data_dir, tmp_path, "a", 2, 0.05).signal_at(3, 1, signal.SIGKILL)
     start = time.monotonic()
