@@ -14,7 +14,7 @@ from rsjax.training import figures, page, set_figures
 from rsjax.training.evaluate import Results
 
 MEANINGS = {  # of the figures' names, or of their endings; {unit}: samples or pixels
-    "loss": "mean over the samples",
+    "loss": "mean over the {unit} that count, without class weights",
     "overall_accuracy": "share of the {unit} whose class is right",
     "average_accuracy": "mean recall over the classes in the reference",
     "kappa": "Cohen's kappa, agreement beyond chance",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from rsjax.bundle import Ensemble
 from rsjax.errors import BundleError, ConfigError
 from rsjax.input import manifest as manifests
 from rsjax.input.source import ShardSource
-from rsjax.training import data, examine, loop
+from rsjax.training import calibrate, data, examine, loop, sharding
+from rsjax.training.evaluate import Results
 
 pytestmark = pytest.mark.once
 
@@ -153,6 +155,22 @@ def test_symmetries_and_ensembles_are_evaluated_on_the_same_path(data_dir, train
     told = json.loads((tmp_path / "eval" / "test_ensemble2_d4.json").read_text())
     assert told["split"] == "test"
     assert told["evaluation"] == {"models": 2, "tta": "d4"}
+
+
+@pytest.mark.parametrize("asked", ["fitted", "none"])
+def test_a_temperature_that_does_not_fit_or_is_not_asked_for_is_not_kept(
+    data_dir, trained, tmp_path, monkeypatch, asked
+):
+    shutil.copytree(trained[0] / "bundle", tmp_path / "bundle")
+    assert rsjax.load(tmp_path).temperature != 1.0
+    edge = {"temperature": 0.05, "temperature_at_edge": 1.0, "nll_before": 0.1, "nll_after": 0.0}
+    found = Results(edge, {}, None, {})
+    monkeypatch.setattr(calibrate, "make_examiner", lambda *_: lambda *_: found)
+    config = toy.config(data_dir, **{**CHANGES, "task.temperature": asked})
+    made = manifests.load(manifests.find(data_dir, "bigearthnet"))
+    calibrate.calibrate(config, tmp_path, made, sharding.make_mesh())
+    assert "temperature" not in rsjax.load(tmp_path).about
+    assert rsjax.load(tmp_path).temperature == 1.0
 
 
 def test_what_cannot_be_segmented_is_refused_before_training(data_dir, tmp_path):
