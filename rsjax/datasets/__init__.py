@@ -17,9 +17,12 @@ from rsjax.errors import ConfigError
 _DATASETS = {
     "bigearthnet": "bigearthnet.BigEarthNet",
     "bigearthnet_v1": "bigearthnet_v1.BigEarthNetV1",
+    "epfl_roofs": "epfl_roofs.EPFLRoofs",
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "inria": "inria.Inria",
+    "massachusetts_buildings": "massachusetts_buildings.MassachusettsBuildings",
     "openearthmap": "openearthmap.OpenEarthMap",
     "ucmerced": "ucmerced.UCMerced",
 }

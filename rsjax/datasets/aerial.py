@@ -15,7 +15,10 @@ from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.errors import DatasetError
 
 RGB = ("red", "green", "blue")
-BLACK, RED, WHITE = (0, 0, 0), (255, 0, 0), (255, 255, 255)
+Colour = tuple[int, ...]  # (grey,) or (red, green, blue)
+BLACK: Colour = (0, 0, 0)
+RED: Colour = (255, 0, 0)
+WHITE: Colour = (255, 255, 255)
 
 
 class Pair(NamedTuple):
@@ -203,10 +206,12 @@ def find_pairs(
         Name without extension -> files, sorted by name.
 
     Raises:
-        DatasetError: no images; an image without mask, a mask without image, or a name twice.
+        DatasetError: a missing folder, an image or a mask without the other, or a name twice.
     """
     found: list[dict[str, str]] = []
     for folder, cut in ((images, ""), (masks, suffix)):
+        if not source.exists(folder):
+            raise source.missing(folder)
         names: dict[str, str] = {}
         for path in source.names(folder):
             stem, ending = posixpath.splitext(posixpath.basename(path))
@@ -221,11 +226,6 @@ def find_pairs(
             names[stem] = path
         found.append(names)
     ours, theirs = found
-    if not ours:
-        raise DatasetError(
-            f"{source.describe(images)}: no *{' or *'.join(endings)} images in it. Download and "
-            f"unpack the dataset from {source.page}"
-        )
     for left, right, folder in ((ours, theirs, masks), (theirs, ours, images)):
         if alone := sorted(left.keys() - right.keys()):
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
@@ -269,9 +269,7 @@ def _corner(transform: geotiff.Transform, row: int, column: int) -> tuple[float,
     return a * column + b * row + c, d * column + e * row + f
 
 
-def binary_mask(
-    stored: np.ndarray, where: str, colours: Mapping[tuple[int, ...], int]
-) -> np.ndarray:
+def binary_mask(stored: np.ndarray, where: str, colours: Mapping[Colour, int]) -> np.ndarray:
     """Class indices of a mask that is stored as grey values or colours.
 
     Args:

@@ -19,8 +19,11 @@ from rsjax.errors import ConfigError, DatasetError
 _WRITERS = {
     "bigearthnet": "bigearthnet.write_v2",
     "bigearthnet_v1": "bigearthnet.write_v1",
+    "epfl_roofs": "buildings.write_epfl",
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
+    "inria": "buildings.write_inria",
+    "massachusetts_buildings": "buildings.write_massachusetts",
     "openearthmap": "openearthmap.write_openearthmap",
     "ucmerced": "scenes.write_ucmerced",
 }

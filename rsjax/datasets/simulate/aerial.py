@@ -1,4 +1,4 @@
-"""Simulated aerial photographs: sizes that give a known number of tiles, and colours of surfaces."""
+"""Simulated aerial photographs: sizes with a known number of tiles, colours of surfaces."""
 
 from __future__ import annotations
 
