@@ -71,6 +71,7 @@ class Tiled:
         self._tops, self._probe = tops, probe
         self._tiles = tiles
         self._options = {**tiles.options, **(options or {})}
+        self._keys: dict[str, list[str]] = {}
         self._last: tiling.Last[Decoded] = tiling.Last()
 
     def _list(self, split: str) -> dict[str, Pair]:
@@ -93,12 +94,14 @@ class Tiled:
     def keys(self, split: str) -> list[str]:
         """The tiles of a split, image by image; reads the header of each image."""
         base.check_split(self.info, split)
-        keys = []
-        for name, pair in self._pairs[split].items():
-            part = functools.partial(self._files.part, pair.image)
-            height, width = tiff.size(part, self._files.describe(pair.image))
-            keys += [tiling.key_of(name, w) for w in self._tiles.windows(height, width)]
-        return keys
+        if split not in self._keys:
+            keys = []
+            for name, pair in self._pairs[split].items():
+                part = functools.partial(self._files.part, pair.image)
+                height, width = tiff.size(part, self._files.describe(pair.image))
+                keys += [tiling.key_of(name, w) for w in self._tiles.windows(height, width)]
+            self._keys[split] = keys
+        return list(self._keys[split])
 
     def read(self, key: str) -> base.Example:
         """One tile; see the class."""

@@ -26,7 +26,7 @@ _LISTS = {"train": "train.txt", "validation": "val.txt"}
 _XBD = "xbd_files.csv"
 _NAME = re.compile(r"([A-Za-z][\w-]*)_(\d+)")
 _GSD_M = 0.35  # between the 0.25 and 0.5 of the dataset; the text entry `gsd` has the image's own
-_METRES_A_DEGREE = 111_320.0
+_RADIUS_M, _FLATTENING = 6_378_137.0, 1 / 298.257223563  # of WGS 84
 
 
 class OpenEarthMap(aerial.Tiled):
@@ -199,6 +199,9 @@ def ground_distance(header: tiff.Header) -> float | None:
     columns, rows = np.array([x, x + 1, x]), np.array([y, y, y + 1])
     points = (a * columns + b * rows + c, d * columns + e * rows + f)
     lon, lat = np.array(rasterio.warp.transform(crs, "EPSG:4326", *points))
-    north = (lat[1:] - lat[0]) * _METRES_A_DEGREE
-    east = (lon[1:] - lon[0]) * _METRES_A_DEGREE * np.cos(np.radians(lat[0]))
+    lon, lat = np.radians(lon), np.radians(lat)
+    squared = _FLATTENING * (2 - _FLATTENING)  # eccentricity
+    bent = 1 - squared * np.sin(lat[0]) ** 2
+    east = (lon[1:] - lon[0]) * np.cos(lat[0]) * _RADIUS_M / np.sqrt(bent)
+    north = (lat[1:] - lat[0]) * _RADIUS_M * (1 - squared) / bent**1.5
     return float(np.hypot(north, east).mean())
