@@ -233,8 +233,8 @@ def find_pairs(
         if alone := sorted(left.keys() - right.keys()):
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             raise DatasetError(
-                f"{source.describe(left[alone[0]])}{more}: no file {alone[0]}"
-                f"{endings[0]} in {folder}, expected images and masks in pairs. Complete the "
+                f"{source.describe(left[alone[0]])}{more}: no file of this name "
+                f"in {folder}, expected images and masks in pairs. Complete the "
                 f"download from {source.page}"
             )
     return {name: Pair(ours[name], theirs[name]) for name in sorted(ours)}
