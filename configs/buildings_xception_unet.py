@@ -24,7 +24,7 @@ VARIANTS = {
     "epfl": ("epfl_roofs", 250, 16, 200.0, "test"),
     "inria": ("inria", 512, 32, 40.0, ""),
     "massachusetts": ("massachusetts_buildings", 512, 32, 100.0, "test"),
-    "demo": ("epfl_roofs", 250, 8, 4.0, "test"),
+    "demo": ("epfl_roofs", 250, 8, 6.0, "test"),
 }
 
 

@@ -10,7 +10,7 @@ validation images choose the checkpoint and give the figures, which are a little
 Published for this network, on the withheld labels: mIoU 65.43 (authors' table).
 
 Hardware, time and metric here: not yet run on the real data. The demo is a small U-Net on 48
-SIMULATED tiles of 256 px; its figures say nothing about real scenes.
+SIMULATED tiles; its figures say nothing about real scenes.
 """
 
 import ml_collections

@@ -186,7 +186,7 @@ def _fits(values: np.ndarray) -> bool:
 
 
 def ground_distance(header: tiff.Header) -> float | None:
-    """Metres a pixel at the centre of a GeoTIFF, whatever its coordinate system; None: unknown."""
+    """Metres a pixel at the centre of a GeoTIFF, in whatever system; None where it cannot be told."""
     import rasterio.warp
 
     if not header.keys:
@@ -198,7 +198,10 @@ def ground_distance(header: tiff.Header) -> float | None:
     x, y = header.width / 2, header.height / 2
     columns, rows = np.array([x, x + 1, x]), np.array([y, y, y + 1])
     points = (a * columns + b * rows + c, d * columns + e * rows + f)
-    lon, lat = np.array(rasterio.warp.transform(crs, "EPSG:4326", *points))
+    try:
+        lon, lat = np.array(rasterio.warp.transform(crs, "EPSG:4326", *points))
+    except Exception:  # a local system, or a place outside its own; GDAL's errors are not public
+        return None
     lon, lat = np.radians(lon), np.radians(lat)
     squared = _FLATTENING * (2 - _FLATTENING)  # eccentricity
     bent = 1 - squared * np.sin(lat[0]) ** 2

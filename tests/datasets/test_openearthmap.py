@@ -274,3 +274,19 @@ def test_distance_of_a_turned_grid():
     place = {"crs": "EPSG:25832", "transform": (a, a, 5e5, a, -a, 5e6)}
     data = geotiff.write_geotiff(None, GOOD, **place)
     assert ground_distance(tiff.parse(data, "x")) == pytest.approx(0.3, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "metres"),
+    [
+        ("EPSG:2263", (3e5, 5e4), 0.5 * 0.3048006),  # feet
+        ('LOCAL_CS["site",UNIT["metre",1]]', (0.0, 0.0), None),
+        ("EPSG:25832", (3e9, 5e9), None),
+        (None, (0.0, 0.0), None),
+    ],
+)
+def test_distance_in_feet_and_where_it_cannot_be_told(crs, corner, metres):
+    place = (0.5, 0.0, corner[0], 0.0, -0.5, corner[1])
+    data = geotiff.write_geotiff(None, GOOD, crs=crs, transform=place)
+    found = ground_distance(tiff.parse(data, "x"))
+    assert found == (metres and pytest.approx(metres, rel=1e-3))
