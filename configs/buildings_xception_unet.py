@@ -12,7 +12,8 @@ labels: its validation images (1 to 5 of each city) choose the checkpoint and gi
 Published for EPFL roofs (SEED, Xception-U-Net): validation accuracy 0.9216 with augmentation.
 
 Hardware, time and metric here: not yet run on the real data. The demo is a narrow Xception-U-Net on
-SIMULATED EPFL roofs; its figures say nothing about real scenes.
+96 SIMULATED EPFL roofs; its figures say nothing about real scenes: test mIoU 0.967 against 0.346 of
+the most frequent class, 2.7 minutes of CPU time (two cores of an AMD EPYC, 2026-11-25).
 """
 
 import ml_collections

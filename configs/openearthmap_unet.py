@@ -7,7 +7,7 @@
 The U-Net of segmentation-models-pytorch on a ResNet-34, in tiles of 512 px. Without the xBD images
 prepare with `--option=xbd=skip`. The labels of the official test images are withheld: the official
 validation images choose the checkpoint and give the figures, which are a little optimistic for it.
-Published for this network, on the withheld labels: mIoU 65.43 (authors' table).
+Published for this network, on the withheld labels: mIoU 65.43 (paper, as cited).
 
 Hardware, time and metric here: not yet run on the real data. The demo is a small U-Net on 48
 SIMULATED tiles; its figures say nothing about real scenes.

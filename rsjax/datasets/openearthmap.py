@@ -186,7 +186,7 @@ def _fits(values: np.ndarray) -> bool:
 
 
 def ground_distance(header: tiff.Header) -> float | None:
-    """Metres a pixel at the centre of a GeoTIFF, in whatever system; None where it cannot be told."""
+    """Metres a pixel at the centre of a GeoTIFF, in any system; None where it cannot be told."""
     import rasterio.warp
 
     if not header.keys:
