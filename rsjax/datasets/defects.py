@@ -202,6 +202,13 @@ _DEFECTS: dict[str, tuple[Defect, ...]] = {
         Defect("The masks of the five test cities are withheld.", "page of the dataset"),
         Defect("No licence is stated.", "page of the dataset"),
     ),
+    "massachusetts_buildings": (
+        Defect(
+            "Where 1,171 images are named as its size, those of the roads dataset are meant; this "
+            "one has 151.",
+            "https://github.com/biasvariancelabs/aitlas, docstring of its reader",
+        ),
+    ),
     "levir_cd": (
         Defect("No licence is stated.", "page of the dataset"),
         Defect(
@@ -220,13 +227,6 @@ _DEFECTS: dict[str, tuple[Defect, ...]] = {
             "trains on what is tested.",
             "the files",
         ),
-    ),
-    "dynamicearthnet": (
-        Defect(
-            "Two cubes (1417_3281_13, 2235_3403_13) are missing in the first release.",
-            "README of the authors' code",
-        ),
-        Defect("Snow and ice is ignored by the authors.", "the authors' code"),
     ),
     "pastis": (
         Defect("Class 19 is void and must not be counted.", "https://github.com/VSainteuf/pastis-benchmark"),

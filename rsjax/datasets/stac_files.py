@@ -130,6 +130,8 @@ def download(asset: Asset, path: pathlib.Path) -> None:
                 f"{plain(asset.href)}: {total} bytes, but STAC item {asset.item} states "
                 f"{asset.size}; it was replaced since. Get the item again"
             )
+        if not start:  # first, so that no other file's beginning ever goes with this version
+            part.unlink(missing_ok=True)
         sealed.replace(state, json.dumps([plain(asset.href), version]).encode())
         with sealed.writing(path):
             file = open(part, "r+b" if start else "wb")  # noqa: SIM115

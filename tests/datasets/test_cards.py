@@ -1,4 +1,5 @@
 import dataclasses
+import difflib
 import inspect
 import pathlib
 import re
@@ -83,6 +84,15 @@ def test_a_page_says_what_the_dataset_says(name, written, tmp_path):
     for what, source in defects.of(name):
         joined = " ".join(section(text, "Known defects").split())
         assert f"{what} ({source})" in joined
+
+
+def test_no_name_in_the_table_of_defects_is_misspelt():
+    without = [name for name in datasets.names() if not defects.of(name)]
+    for name in defects.names():
+        if name not in datasets.names():
+            assert not difflib.get_close_matches(name, without, 1, 0.75), name
+    for name in defects.names():
+        assert all(what.endswith(".") and source for what, source in defects.of(name))
 
 
 @pytest.mark.parametrize("name", datasets.names())
