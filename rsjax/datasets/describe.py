@@ -121,7 +121,7 @@ def statistics(info: DatasetInfo, computed: Mapping[str, Any], origin: str) -> s
     source = (
         f"Published: {stated(info.published_statistics_source)}."
         if info.published_statistics
-        else "No statistics are published."
+        else f"Published: {NOT_STATED}."
     )
     if computed:
         head += ["mean", "deviation", "lowest", "highest", "pixels", "missing"]

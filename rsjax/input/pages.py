@@ -73,7 +73,7 @@ def index(infos: dict[str, DatasetInfo | None]) -> str:
     for name, info in infos.items():
         link = f"[`{name}`]({name}.md)"
         if info is None:
-            rows.append((link, _summary(name), *[_OWNER] * 5))
+            rows.append((link, _first_line(name), *[_OWNER] * 5))
             continue
         classes = []
         if info.label:
@@ -85,7 +85,7 @@ def index(infos: dict[str, DatasetInfo | None]) -> str:
         rows.append(
             (
                 link,
-                stated(info.title),
+                _first_line(name),
                 describe.task(info),
                 f"{total:,}" if total else NOT_STATED,
                 ", ".join(classes),
@@ -106,7 +106,7 @@ def page(name: str, info: DatasetInfo | None, sheets: dict[str, str]) -> str:
         sheets: path -> first line of its run sheets.
     """
     made = datasets.get(name)
-    title = stated(info.title) if info else _summary(name)
+    title = stated(info.title) if info else re.split("[:.]", _first_line(name))[0]
     parts = [f"# {title}", _docstring(sys.modules[made.__module__], made)]
     if info:
         sizes = [(split, _size(count)) for split, count in info.splits.items()]
@@ -115,11 +115,11 @@ def page(name: str, info: DatasetInfo | None, sheets: dict[str, str]) -> str:
             f"## Splits\n\n{table(('split', 'samples'), sizes)}",
             f"## Images\n\n{describe.images(info)}",
         ]
-        if info.label:
-            parts.append(describe.classes("Labels", landcover.load(info.nomenclature)))
-        if info.mask:
-            found = landcover.load(info.mask_nomenclature or info.nomenclature)
-            parts.append(describe.classes("Mask", found))
+        mask = (info.mask_nomenclature or info.nomenclature) if info.mask else None
+        titles = {"Labels": info.nomenclature if info.label else None, "Mask": mask}
+        if titles["Labels"] == mask:
+            titles = {"Labels and mask": mask}
+        parts += [describe.classes(t, landcover.load(n)) for t, n in titles.items() if n]
         parts.append(describe.statistics(info, {}, ""))
     else:
         parts.append(
@@ -132,10 +132,10 @@ def page(name: str, info: DatasetInfo | None, sheets: dict[str, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(name: str) -> str:
+def _first_line(name: str) -> str:
     """What the dataset's module says first."""
     text = inspect.getdoc(sys.modules[datasets.get(name).__module__]) or NOT_STATED
-    return re.split(r"[:.\n]", text)[0]
+    return text.split("\n")[0].rstrip(".")
 
 
 def _docstring(module: Any, made: type) -> str:
@@ -178,7 +178,8 @@ def _arguments(text: str) -> dict[str, str]:
     body = textwrap.dedent(section[1])
     return {
         name: " ".join(meaning.split())
-        for name, meaning in re.findall(r"^(\w+): (.*(?:\n[ \t]+.*)*)", body, re.M)
+        for names, meaning in re.findall(r"^(\w+(?:, \w+)*): (.*(?:\n[ \t]+.*)*)", body, re.M)
+        for name in names.split(", ")
     }
 
 

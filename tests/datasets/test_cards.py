@@ -68,6 +68,8 @@ def test_a_page_says_what_the_dataset_says(name, written, tmp_path):
         assert float(cells[6]) == spec.gsd_m
     wanted = {"Labels": info.nomenclature} if info.label else {}
     wanted |= {"Mask": info.mask_nomenclature} if info.mask else {}
+    if info.label and info.nomenclature == info.mask_nomenclature:
+        wanted = {"Labels and mask": info.nomenclature}
     for title, nomenclature in wanted.items():
         found = landcover.load(nomenclature)
         listed = rows(section(text, title), ["index", "code", "class", "colour"])[2:]
@@ -109,7 +111,15 @@ def test_every_option_has_its_default_and_a_meaning(name, written):
 
 def test_what_is_not_known_is_not_stated(monkeypatch):
     class Bare:
-        def __init__(self, source, *, secret=3):
+        """Bare.
+
+        Args:
+            source: a folder.
+            one, other: both of
+                these.
+        """
+
+        def __init__(self, source, *, secret=3, one=1, other="|"):
             images = {"rgb": ImageSpec("rgb", ("red", "green", "blue"), 0, 0, "uint8", "dn8", 1.0)}
             self.info = DatasetInfo("bare", "1.0.0", "", "", "", "", images, "index", "eurosat",
                                     None, None, (), {"train": 0, "test": 5},
@@ -122,8 +132,12 @@ def test_what_is_not_known_is_not_stated(monkeypatch):
     assert [facts[k] for k in ("page", "licence", "citation")] == ["not stated"] * 3
     assert text.startswith("# not stated")
     assert rows(section(text, "Splits"), ["split"])[2:] == [["train", "not stated"], ["test", "5"]]
-    assert rows(section(text, "Options"), ["name"])[2] == ["`secret`", "`3`", "not stated"]
-    assert "No statistics are published." in text
+    assert rows(section(text, "Options"), ["name"])[2:] == [
+        ["`secret`", "`3`", "not stated"],
+        ["`one`", "`1`", "both of these."],
+        ["`other`", r"`'\|'`", "both of these."],
+    ]
+    assert "Published: not stated. They are computed" in text
     assert "None is known to us." in text
     only = pages.index({"bare": info}).splitlines()
     assert next(line for line in only if "bare.md" in line).count("not stated") == 4
