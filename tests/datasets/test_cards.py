@@ -3,6 +3,8 @@ import difflib
 import inspect
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -234,6 +236,21 @@ def test_the_card_beside_shards_says_what_is_in_them(prepared):
         assert part in text
 
 
+def test_the_shards_are_read_as_the_card_says(prepared):
+    made, _ = prepared
+    text = (made.root / "README.md").read_text()
+    lines = re.findall(r"```python\n(.*?)```", text, re.S)[-1].strip().splitlines()
+    code = "\n".join([*lines[:-1], f"first = {lines[-1]}", "import sys",
+                      "assert not {'rsjax', 'tensorflow'} & set(sys.modules)",
+                      "print(first['id'].decode(), first['s2_60m'].sum())"])  # fmt: skip
+    found = subprocess.run([sys.executable, "-c", code], cwd=made.root.parents[2], text=True,
+                           capture_output=True, check=False)  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    source = ShardSource(made.root, "train")
+    expected = [source.ids([0])[0], str(source.read(np.arange(1))["s2_60m"].sum())]
+    assert found.stdout.split() == expected
+
+
 def test_the_card_is_written_whole_or_not_at_all(downloads, tmp_path):
     blocked = tmp_path / "ucmerced" / "1.0.0" / "README.md"
     (blocked / "in the way").mkdir(parents=True)
@@ -248,3 +265,27 @@ def test_the_card_is_written_whole_or_not_at_all(downloads, tmp_path):
     blocked.write_text("changed by hand")
     build.build("ucmerced", downloads("ucmerced", 21), tmp_path, workers=1)
     assert blocked.read_bytes() == first
+
+
+def test_the_card_of_shards_on_an_object_store(downloads):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    try:
+        made = build.build("ucmerced", downloads("ucmerced", 21), "memory://cards", workers=1)
+        assert memory.cat("/cards/ucmerced/1.0.0/README.md").decode() == card.beside(made)
+    finally:
+        memory.rm("/cards", recursive=True)
+
+
+def test_the_command_writes_the_committed_pages(tmp_path):
+    command = [sys.executable, "-m", "rsjax.cards"]
+    found = subprocess.run([*command, f"--output={tmp_path}"], cwd=ROOT, capture_output=True,
+                           text=True, check=False)  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        p.name: p.read_text() for p in PAGES.iterdir()
+    }
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "--output is missing" in found.stderr

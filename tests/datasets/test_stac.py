@@ -199,6 +199,21 @@ def test_the_unit_is_what_the_item_states(scaling, properties, found):
             stac_bands.unit(one, assets, S2)
 
 
+def test_landsat_as_usgs_states_it():
+    """Names of bands are not the sensor's (OLI_B5), common names are."""
+    raster = [{"scale": 2.75e-05, "offset": -0.2, "nodata": 0}]
+    one = item("x", {
+        "nir08": {"href": "/5.tif", "eo:bands": [{"name": "OLI_B5", "common_name": "nir08"}],
+                  "raster:bands": raster},
+        "red": {"href": "/4.tif", "eo:bands": [{"name": "OLI_B4", "common_name": "red"}],
+                "raster:bands": raster},
+        "qa": {"href": "/qa.tif", "roles": ["cloud"]},
+    })  # fmt: skip
+    assets = stac_bands.match(one, "landsat8", ("B4", "B5"))
+    assert {a.href: a.bands for a in assets} == {"/4.tif": ("B4",), "/5.tif": ("B5",)}
+    assert stac_bands.unit(one, assets, "landsat8") == "landsat_c2_l2"
+
+
 def test_a_sensor_of_one_unit_needs_no_statement():
     one = item("x", {"red": {"href": "/a.tif"}})
     assert stac_bands.unit(one, stac_bands.match(one, "rgb", ("red",)), "rgb") == "dn8"
