@@ -20,6 +20,7 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "forty": "forty.ForTy",
     "ucmerced": "ucmerced.UCMerced",
 }
 
