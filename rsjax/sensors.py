@@ -114,7 +114,12 @@ _RGB = _bands("red - 0.3, green - 0.3, blue - 0.3")
 
 _S2_UNITS = ("reflectance_1e4", "reflectance_1e4_offset1000", "reflectance")
 _S2_SOURCE = "ESA, Sentinel-2A spectral bands, https://sentiwiki.copernicus.eu/web/s2-mission"
-_TM_UNITS = ("landsat_c2_l2", "reflectance", "dn8")  # level 1 of TM and ETM+ has 8 bits
+_TM_UNITS = (
+    "landsat_c2_l2",
+    "reflectance",
+    "reflectance_1e4",
+    "dn8",
+)  # level 1 of TM and ETM+ has 8 bits
 _OLI_UNITS = ("landsat_c2_l2", "reflectance")
 _USGS = (
     "USGS, https://www.usgs.gov/faqs/what-are-band-designations-landsat-satellites; scale: "
@@ -141,7 +146,11 @@ SENSORS: dict[str, Sensor] = {
             "Sentinel-1, descending orbits: VV and VH in dB, incidence angle in degrees",
             *(_SAR_ANGLE, ("db", "natural"), _ESA_S1),
         ),
-        ("palsar2", "ALOS-2 PALSAR-2 L-band radar", _PALSAR, ("db", "linear_power"), _JAXA),
+        (
+            "palsar2",
+            "ALOS-2 PALSAR-2, L-band radar; 'natural': digital numbers as distributed",
+            *(_PALSAR, ("natural", "db", "linear_power"), _JAXA),
+        ),
         ("landsat5", "Landsat 5 TM, reflective bands", _TM, _TM_UNITS, _USGS),
         ("landsat7", "Landsat 7 ETM+, reflective 30 m bands", _ETM, _TM_UNITS, _USGS),
         ("landsat8", "Landsat 8 OLI, surface reflectance bands", _OLI, _OLI_UNITS, _USGS),

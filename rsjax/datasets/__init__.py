@@ -21,6 +21,7 @@ _DATASETS = {
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
     "forty": "forty.ForTy",
+    "planted": "planted.Planted",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -126,7 +126,7 @@ class ForTy:
     @property
     def simulated(self) -> bool:
         """Whether the source was written by `rsjax.datasets.simulate`."""
-        return base.is_simulated(self.source)
+        return tfds_folder.simulated(self.source)
 
     def keys(self, split: str) -> list[str]:
         """The keys of a split, `<shard file>#<record>`, in the order of the files."""
@@ -147,7 +147,7 @@ class ForTy:
             example[entry] = self._masked(image, raw, mask, key) if mask else image
             valid = ~np.isinf(example[entry]) if mask else np.isfinite(image)
             if not valid.all():
-                raise self._refuse(key, values, "NaN or infinity", "finite values")
+                raise folder.refuse(key, values, "NaN or infinity", "finite values")
         example["mask"] = self._mask(folder.tensor(raw, LABELS, key), key)
         official, lat, lon = (folder.tensor(raw, name, key).item() for name in SCALARS)
         example |= {"official_id": str(official), "lat": f"{lat:.6f}", "lon": f"{lon:.6f}"}
@@ -252,9 +252,9 @@ class ForTy:
         """A copy with NaN where the mask is 0."""
         valid = self._folder.tensor(dict(raw), mask, key)
         if valid.dtype != np.uint8 or valid.max() > 1:
-            raise self._refuse(key, mask, f"values up to {valid.max()}", "0 and 1")
+            raise self._folder.refuse(key, mask, f"values up to {valid.max()}", "0 and 1")
         if np.isnan(image).any(where=valid != 0):
-            raise self._refuse(key, mask, "NaN in valid pixels", "numbers")
+            raise self._folder.refuse(key, mask, "NaN in valid pixels", "numbers")
         return np.where(valid, image, np.float32(np.nan))
 
     def _mask(self, codes: np.ndarray, key: str) -> np.ndarray:
@@ -265,12 +265,6 @@ class ForTy:
             table = np.array([known.get(code, 256 + code) for code in table.tolist()])
             codes = table[codes]
         return landcover.load("forty").encode(codes, where)
-
-    def _refuse(self, key: str, feature: str, found: str, expected: str) -> DatasetError:
-        return DatasetError(
-            f"{self._folder.where(key)}, feature '{feature}': {found}, expected {expected}; "
-            f"download the file again from {self._folder.page}"
-        )
 
     def _sample(self) -> Iterator[forty_checks.Record]:
         """Records of the first shards of the first split that is used, evenly spread."""

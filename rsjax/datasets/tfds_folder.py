@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zlib
 from typing import Any
 
 import numpy as np
 
 from rsjax import storage
-from rsjax.datasets import tf_example, tfrecord
+from rsjax.datasets import base, tf_example, tfrecord
 from rsjax.errors import ConfigError, DatasetError
 
 
@@ -50,7 +51,7 @@ class TfdsFolder:
         self.root, self.page = root, page
         self.files = {name: self._load(name) for name in ("dataset_info.json", "features.json")}
         info = self._json("dataset_info.json")
-        self.name = str(info.get("name", ""))
+        self.name, self.config = (str(info.get(k, "")) for k in ("name", "configName"))
         self.version = str(info.get("version", ""))
         self.counts: dict[str, list[int]] = {}
         try:
@@ -66,12 +67,11 @@ class TfdsFolder:
 
     def classes(self, feature: str) -> list[str]:
         """The class names that lie beside, in `<feature>.labels.txt`; empty where none do."""
-        path = os.path.join(self.root, f"{feature}.labels.txt")
-        if not storage.is_file(path):
-            return []
-        text = storage.read(path).decode()
-        self.files[os.path.basename(path)] = text.encode()
-        return [line for line in text.splitlines() if line]
+        name = f"{feature}.labels.txt"
+        if name not in self.files:
+            path = os.path.join(self.root, name)
+            self.files[name] = storage.read(path) if storage.is_file(path) else b""
+        return [line for line in self.files[name].decode().splitlines() if line]
 
     def shard(self, split: str, index: int) -> str:
         """The name of a shard's file."""
@@ -157,22 +157,35 @@ class TfdsFolder:
         Raises:
             DatasetError: it is missing, of another kind, or of another size.
         """
-        spec = self.features[feature]
-        found = example.get(feature)
-        count = int(np.prod(spec.shape))
+        spec, found = self.features[feature], example.get(feature)
+        wanted = f"{spec.dtype} {spec.shape}"
+        if spec.encoding != "none" and isinstance(found, list) and len(found) == 1:
+            found = self._decoded(found[0], spec, feature, key)
         if not isinstance(found, np.ndarray):
-            raise DatasetError(
-                f"{self.where(key)}, feature '{feature}': "
-                f"{'not there' if found is None else 'bytes'}, expected {count} numbers; download "
-                f"the file again from {self.page}"
-            )
-        if (found.dtype.kind == "f") != (np.dtype(spec.dtype).kind == "f") or found.size != count:
+            told = "not there" if found is None else f"{len(found)} byte strings"
+            raise self.refuse(key, feature, told, f"numbers, {wanted}")
+        if (found.dtype.kind == "f") != (np.dtype(spec.dtype).kind == "f"):
             kind = "floats" if found.dtype.kind == "f" else "integers"
-            raise DatasetError(
-                f"{self.where(key)}, feature '{feature}': {found.size} {kind}, expected {count} "
-                f"of {spec.dtype} {spec.shape}; download the file again from {self.page}"
-            )
-        return found.reshape(spec.shape)
+            raise self.refuse(key, feature, f"{found.size} {kind}", wanted)
+        try:
+            return found.reshape([size or -1 for size in spec.shape])
+        except ValueError:
+            raise self.refuse(key, feature, f"{found.size} values", wanted) from None
+
+    def refuse(self, key: str, feature: str, found: str, expected: str) -> DatasetError:
+        """The error for a feature of a record that is not as it should be."""
+        return DatasetError(
+            f"{self.where(key)}, feature '{feature}': {found}, expected {expected}; download the "
+            f"file again from {self.page}"
+        )
+
+    def _decoded(self, content: bytes, spec: Feature, feature: str, key: str) -> np.ndarray:
+        try:
+            plain = zlib.decompress(content) if spec.encoding == "zlib" else content
+            return np.frombuffer(plain, np.dtype(spec.dtype).newbyteorder("<"))
+        except (zlib.error, ValueError, TypeError) as error:
+            told = f"{len(content)} bytes ({error})"
+            raise self.refuse(key, feature, told, f"{spec.encoding} of {spec.dtype}") from None
 
     def _place(self, name: str) -> tuple[str, int]:
         head, _, tail = name.rpartition(".tfrecord-")
@@ -217,10 +230,23 @@ def find(source: str, folders: tuple[str, ...], page: str) -> str:
         if storage.is_file(os.path.join(root, "dataset_info.json")):
             return root
     places = ", ".join(repr(os.path.join(folder, "dataset_info.json")) for folder in folders)
+    there = ", ".join(storage.names(source)[:10]) or "nothing"
     raise DatasetError(
-        f"{source}: none of {places} is there, expected the official folder. Download the "
-        f"dataset from {page}"
+        f"{source}: none of {places} is there, but {there}; expected the official folder. "
+        f"Download the dataset from {page}"
     )
+
+
+def simulated(source: str) -> bool:
+    """Whether a folder, or one of three above it, is a simulated download."""
+    place = source if storage.is_remote(source) else os.path.abspath(source)
+    for _ in range(4):
+        if base.is_simulated(place):
+            return True
+        place = os.path.dirname(place)
+        if place.endswith((":/", "://")):
+            break
+    return False
 
 
 def _features(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Feature]]:
@@ -233,13 +259,18 @@ def _features(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Feature
         if "featuresDict" in one:
             found += _features(one, f"{path}/")
             continue
+        length: tuple[int, ...] = ()
+        if "sequence" in one:
+            length = (max(int(one["sequence"].get("length", -1)), 0),)
+            one = one["sequence"].get("feature", {})
+            kind = str(one.get("pythonClassName", "")).rpartition(".")[2]
         spec: dict[str, Any] = next((one[k] for k in ("tensor", "scalar") if k in one), {})
         shape = spec.get("shape", {}).get("dimensions", [])
         found.append((
             path,
             Feature(
                 kind,
-                tuple(max(int(size), 0) for size in shape),
+                (*length, *(max(int(size), 0) for size in shape)),
                 str(spec.get("dtype", "int64" if kind == "ClassLabel" else "string")),
                 str(spec.get("encoding", "none")),
             ),

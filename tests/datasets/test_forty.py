@@ -9,7 +9,7 @@ import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsjax import datasets, landcover
-from rsjax.datasets import forty, forty_checks, tfrecord
+from rsjax.datasets import forty, forty_checks, tf_example, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
@@ -50,17 +50,10 @@ def raw_records(path):
 
 def change(path, **features):
     """Rewrites the first record of a shard with other features; None leaves one out."""
-    record = next(iter(tfrecord.TFRecordFile(path)))
-    message = tf_example_pb2.Example.FromString(record)
-    values = {}
-    for name, feature in message.features.feature.items():
-        if feature.WhichOneof("kind") == "int64_list":
-            values[name] = np.array(feature.int64_list.value)
-        else:
-            values[name] = np.array(feature.float_list.value, np.float32)
+    records = list(tfrecord.TFRecordFile(path))
+    values = tf_example.parse(records[0])
     for name, edit in features.items():
         values[name] = edit(values[name]) if edit else None
-    records = list(tfrecord.TFRecordFile(path))
     records[0] = tfds_files.example({k: v for k, v in values.items() if v is not None})
     path.write_bytes(b"".join(map(tfrecord.frame, records)))
 
@@ -195,6 +188,7 @@ def test_bucket_layout_and_an_object_store(source):
     fsspec.filesystem("memory").put(str(inner), "/forest/forty_v1/1.0.0", recursive=True)
     for place in (source, source / "forty_v1", "memory://forest/forty_v1/1.0.0"):
         dataset = datasets.get("forty")(place)
+        assert dataset.simulated == (place != "memory://forest/forty_v1/1.0.0")
         assert len(dataset.keys("train")) == COUNT - 2
         np.testing.assert_array_equal(dataset.read(key)["s2"], expected["s2"])
 
@@ -223,7 +217,7 @@ def test_damage_names_file_record_and_remedy(copy):
     file.write_bytes(intact)
     for match, features in (
         ("feature 's2': not there", {"s2": None}),
-        ("feature 's1_asc': 196607 floats, expected 196608", {"s1_asc": lambda v: v[1:]}),
+        ("feature 's1_asc': 196607 values, expected float32", {"s1_asc": lambda v: v[1:]}),
         ("feature 'elevation': 49152 integers", {"elevation": lambda v: v.astype(int)}),
         ("feature 's2_mask': values up to 2, expected 0 and 1", {"s2_mask": at(5, 2)}),
         ("feature 'elevation': NaN or infinity", {"elevation": at(5, np.nan)}),

@@ -22,6 +22,7 @@ _WRITERS = {
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
     "forty": "forty.write_forty",
+    "planted": "planted.write_planted",
     "ucmerced": "scenes.write_ucmerced",
 }
 

@@ -28,6 +28,7 @@ def write_folder(
     version: str,
     features: Mapping[str, Any],
     shards: Mapping[str, Sequence[Sequence[bytes]]],
+    config: str = "",
 ) -> None:
     """Writes shards and metadata.
 
@@ -37,6 +38,7 @@ def write_folder(
         version: e.g. '1.0.0'.
         features: of TFDS, by name.
         shards: split -> shards -> serialised examples.
+        config: of the dataset in TFDS.
     """
     import tensorflow_datasets as tfds
 
@@ -55,6 +57,7 @@ def write_folder(
             "shardLengths": [str(len(part)) for part in parts],
         })  # fmt: skip
     info = {"fileFormat": "tfrecord", "name": name, "splits": splits, "version": version}
+    info |= {"configName": config} if config else {}
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=2))
     tfds.features.FeaturesDict(dict(features)).save_config(folder)
 
