@@ -67,9 +67,9 @@ FEATURES = {
 _TEXTS = ("country", "lat", "lon")
 # Series -> bands to draw, and the values drawn as black and white.
 _SHOWN = {
-    "s2": ("B04 B03 B02", (0.0, 3000.0)),
+    "s2": ("B04 B03 B02", (0.0, 1500.0)),
     "l7": ("B3 B2 B1", (7000.0, 15000.0)),
-    "modis": ("B1 B4 B3", (0.0, 3000.0)),
+    "modis": ("B1 B4 B3", (0.0, 1500.0)),
     "s1": ("VV VV VV", (-25.0, 0.0)),
     "alos": ("HH HH HH", (0.0, 15000.0)),
 }
