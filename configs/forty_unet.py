@@ -16,7 +16,7 @@ split, 10,000 places for training.
 
 Hardware, time and metric here: not yet run on the real data. The demo is a small temporal U-Net on
 48 SIMULATED places, 36 of them for training; its figures say nothing about real ones: test mIoU
-0.763 against 0.048 of class frequencies, 1.9 minutes of CPU time (a busy core of an AMD EPYC,
+0.763 against 0.048 of class frequencies, 1.9 minutes of CPU time (two busy cores of an AMD EPYC,
 2026-11-25).
 """
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-Values = "np.ndarray | list[bytes]"
-
 _BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # fields of tf.train.Feature
 _LONGEST = 10  # bytes of a varint
 
@@ -26,7 +24,7 @@ def parse(record: bytes) -> dict[str, np.ndarray | list[bytes]]:
         ValueError: not a `tf.train.Example`, or lists that are not packed.
     """
     found: dict[str, np.ndarray | list[bytes]] = {}
-    number, pos, end = field(record, 0, len(record)) if record else (1, 0, 0)
+    number, pos, end = field(record, 0) if record else (1, 0, 0)
     if number != 1 or end != len(record):
         raise ValueError(f"not a tf.train.Example ({len(record)} bytes)")
     while pos < end:
@@ -101,17 +99,17 @@ def varint(data: bytes, pos: int) -> tuple[int, int]:
         shift += 7
 
 
-def field(data: bytes, pos: int, limit: int) -> tuple[int, int, int]:
+def field(data: bytes, pos: int, limit: int | None = None) -> tuple[int, int, int]:
     """(field number, first byte, last byte + 1) of the length-delimited field at `pos`.
 
     Raises:
-        ValueError: another kind of field, or one that ends behind `limit`.
+        ValueError: another kind of field, or one that ends behind `limit`, or else the data.
     """
     try:
         tag, pos = varint(data, pos)
         length, pos = varint(data, pos)
     except IndexError:
-        raise ValueError("the message ends inside a field") from None
-    if tag & 7 != 2 or pos + length > limit:
+        raise ValueError("the record ends inside a field") from None
+    if tag & 7 != 2 or pos + length > (len(data) if limit is None else limit):
         raise ValueError("not a tf.train.Example")
     return tag >> 3, pos, pos + length

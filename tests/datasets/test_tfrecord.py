@@ -205,13 +205,13 @@ def test_integers_of_every_length_side_by_side(size):
 def test_every_prefix_of_an_example_is_refused_or_another_example():
     record = protobuf(VALUES).SerializeToString()
     for size in range(1, len(record)):
-        with pytest.raises(ValueError, match=r"Example|message|field"):
+        with pytest.raises(ValueError, match=r"Example|field"):
             tf_example.parse(record[:size])
 
 
 def test_what_is_no_example_is_refused():
     for record in (b"\xff\xff", b"\x0a\x05abc", b"hello world", b"\x08\x01"):
-        with pytest.raises(ValueError, match=r"Example|message"):
+        with pytest.raises(ValueError, match=r"Example|field"):
             tf_example.parse(record)
     with pytest.raises(ValueError, match="cut off"):
         tf_example.varints(b"\x01\x80", 0, 2)
