@@ -202,7 +202,8 @@ class Planted:
             "units": self._units,
         }
         keys = {split: self.keys(split) for split in self.info.splits}
-        return base.fingerprint(self.info, options, keys, self._folder.files)
+        classes = {"classes": "\n".join(self._classes).encode()}
+        return base.fingerprint(self.info, options, keys, self._folder.files | classes)
 
     def check(self) -> None:
         """Compares bands and units with some records.

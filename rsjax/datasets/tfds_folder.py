@@ -39,6 +39,14 @@ class Feature:
 class TfdsFolder:
     """The metadata and records of one folder.
 
+    Attributes:
+        name: of the dataset in TFDS.
+        config: of it, or ''.
+        version: e.g. '1.0.0'.
+        counts: split -> records of each shard.
+        features: name -> what it is.
+        files: name -> content of the two JSON files.
+
     Args:
         root: the folder that holds `dataset_info.json`; a path or a URL.
         page: the dataset's page, for messages.
@@ -50,6 +58,7 @@ class TfdsFolder:
     def __init__(self, root: str, page: str):
         self.root, self.page = root, page
         self.files = {name: self._load(name) for name in ("dataset_info.json", "features.json")}
+        self._labels: dict[str, list[str]] = {}
         info = self._json("dataset_info.json")
         self.name, self.config = (str(info.get(k, "")) for k in ("name", "configName"))
         self.version = str(info.get("version", ""))
@@ -68,10 +77,11 @@ class TfdsFolder:
     def classes(self, feature: str) -> list[str]:
         """The class names that lie beside, in `<feature>.labels.txt`; empty where none do."""
         name = f"{feature}.labels.txt"
-        if name not in self.files:
+        if name not in self._labels:
             path = os.path.join(self.root, name)
-            self.files[name] = storage.read(path) if storage.is_file(path) else b""
-        return [line for line in self.files[name].decode().splitlines() if line]
+            text = storage.read(path).decode() if storage.is_file(path) else ""
+            self._labels[name] = [line for line in text.splitlines() if line]
+        return self._labels[name]
 
     def shard(self, split: str, index: int) -> str:
         """The name of a shard's file."""

@@ -125,7 +125,15 @@ def test_levels_take_their_classes_from_the_download(source):
         assert nomenclature.names[dataset.read(key)["label"]] == species.split()[0]
     with pytest.raises(DatasetError, match=r"no common_name.labels.txt.*label_level='species'"):
         _ = datasets.get("planted")(source, label_level="common_name").info
-    assert datasets.get("planted")(source).fingerprint() != dataset.fingerprint()
+    assert by_species.fingerprint() == datasets.get("planted")(source).fingerprint()
+    assert by_species.fingerprint() != dataset.fingerprint()
+
+
+def test_the_classes_of_the_download_are_part_of_the_fingerprint(copy):
+    before = datasets.get("planted")(copy).fingerprint()
+    names = (copy / "species.labels.txt").read_text().splitlines()
+    (copy / "species.labels.txt").write_text("\n".join(names[::-1]))
+    assert datasets.get("planted")(copy).fingerprint() != before
 
 
 def test_names_with_commas_and_quotes_make_a_sound_table():
