@@ -20,6 +20,8 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "forty": "forty.ForTy",
+    "planted": "planted.Planted",
     "ucmerced": "ucmerced.UCMerced",
 }
 

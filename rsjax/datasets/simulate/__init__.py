@@ -21,6 +21,8 @@ _WRITERS = {
     "bigearthnet_v1": "bigearthnet.write_v1",
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
+    "forty": "forty.write_forty",
+    "planted": "planted.write_planted",
     "ucmerced": "scenes.write_ucmerced",
 }
 
