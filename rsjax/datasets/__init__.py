@@ -21,9 +21,11 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "forty": "forty.ForTy",
     "inria": "inria.Inria",
     "massachusetts_buildings": "massachusetts_buildings.MassachusettsBuildings",
     "openearthmap": "openearthmap.OpenEarthMap",
+    "planted": "planted.Planted",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -22,9 +22,11 @@ _WRITERS = {
     "epfl_roofs": "buildings.write_epfl",
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
+    "forty": "forty.write_forty",
     "inria": "buildings.write_inria",
     "massachusetts_buildings": "buildings.write_massachusetts",
     "openearthmap": "openearthmap.write_openearthmap",
+    "planted": "planted.write_planted",
     "ucmerced": "scenes.write_ucmerced",
 }
 
