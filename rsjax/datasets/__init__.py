@@ -21,6 +21,7 @@ _DATASETS = {
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
     "levir_cd": "levir_cd.LevirCD",
+    "oscd": "oscd.OSCD",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -155,7 +155,8 @@ def test_damaged_file_is_named(copied, part, damage, message):
         ("A", GREY, "1 band of uint8, expected .*3 bands"),
         ("A", np.zeros((1024, 1024), np.uint16), "1 band of uint16, expected"),
         ("label", ODD, r"value 1 at \(row, col\) \(7, 9\) and 3 such pixels.*expected 0 .*255"),
-        ("label", np.dstack([ODD, GREY, GREY]), "3 bands of uint8 that differ"),
+        ("label", np.dstack([ODD, GREY, GREY]), "3 bands that differ"),
+        ("label", np.zeros((1024, 1024, 4), np.uint8), "4 bands that .* are transparent"),
         ("label", np.zeros((1024, 1024), np.uint16), "of uint16, expected .*uint8"),
     ],
 )

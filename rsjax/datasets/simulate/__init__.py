@@ -22,6 +22,7 @@ _WRITERS = {
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
     "levir_cd": "levir_cd.write_levir_cd",
+    "oscd": "oscd.write_oscd",
     "ucmerced": "scenes.write_ucmerced",
 }
 
