@@ -47,12 +47,16 @@ class LevirCD:
 
     def __init__(self, source: str | os.PathLike[str], *, tile_px: int = 256, image_px: int = 1024):
         self.source = os.fspath(source)
-        self._tile = tiling.positive("tile_px", tile_px)
-        self._size = tiling.positive("image_px", image_px)
-        if image_px % tile_px:
-            raise ConfigError(f"tile_px={tile_px}, expected a divisor of image_px={image_px}")
+        self._tiling = tiling.Tiling(tile_px)
+        if not isinstance(image_px, int) or image_px < tile_px or image_px % tile_px:
+            raise ConfigError(f"image_px={image_px!r}, expected a multiple of tile_px={tile_px}")
+        self._size = image_px
+        self._windows = {
+            (window.row, window.column): window
+            for window in self._tiling.windows(image_px, image_px)
+        }
         # An image of another size is a part of an official one: there is no official count.
-        tiles = (image_px // tile_px) ** 2 if image_px == 1024 else 0
+        tiles = len(self._windows) if image_px == 1024 else 0
         rgb = ("red", "green", "blue")
         self.info = DatasetInfo(
             name="levir_cd",
@@ -73,7 +77,7 @@ class LevirCD:
             rgb=("rgb", rgb),
             rgb_range=(0.0, 255.0),
         )
-        self._decoded: tiling.Latest[tuple[np.ndarray, np.ndarray]] = tiling.Latest()
+        self._decoded: tiling.Last[tuple[np.ndarray, np.ndarray]] = tiling.Last()
 
     @property
     def simulated(self) -> bool:
@@ -87,23 +91,21 @@ class LevirCD:
 
     def fingerprint(self) -> str:
         """See `rsjax.datasets.base.Dataset`."""
-        options = {"tile_px": self._tile, "image_px": self._size}
+        options = {"tile_px": self._tiling.tile_px, "image_px": self._size}
         return base.fingerprint(self.info, options, self._keys, {})
 
     def read(self, key: str) -> base.Example:
         """One tile; see the class."""
-        place = tiling.parse(key)
-        name = _NAME.fullmatch(place[0]) if place else None
-        starts = tiling.offsets(self._size, self._tile)
-        if not place or not name or place[1] not in starts or place[2] not in starts:
+        image, *place = tiling.parse_key(key) or ("", 0, 0)
+        name, window = _NAME.fullmatch(image), self._windows.get((place[0], place[1]))
+        if not name or not window:
             raise base.unknown_key(self.info, self.source, key)
-        image, row, column = place
         part = self._parts[_OURS[name[1]]]
         series, mask = self._decoded.get(image, lambda: self._decode(*part, image))
         return {
             "id": key,
-            "rgb": tiling.cut(series, row, column, self._tile),
-            "mask": tiling.cut_mask(mask, row, column, self._tile),
+            "rgb": np.stack([self._tiling.cut(step, window) for step in series]),
+            "mask": self._tiling.cut_mask(mask, window, once=True),
         }
 
     def _decode(self, source: Source, top: str, image: str) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +152,7 @@ class LevirCD:
         for split, (source, top) in self._parts.items():
             names = _names(source, top, splits.LIST_NAMES[split])
             found[split] = [
-                key for n in names for key in tiling.keys(n, self._size, self._size, self._tile)
+                tiling.key_of(name, window) for name in names for window in self._windows.values()
             ]
         return found
 

@@ -6,7 +6,8 @@ The official splits are 14 training and 10 test cities. Validation is ours: all 
 given as `validation` (Beihai and Nantes) are taken from the training cities. Images are of 13
 bands at the top of the atmosphere, resampled to 10 m and registered (the `_rect` folders), and of
 another size in each city. They are cut into tiles; the last of a row or column is shifted inwards,
-and where it overlaps the one before, its mask is 255: every pixel counts once.
+and where it overlaps the one before, its mask is 255: every pixel counts once. The image is
+mirrored where it is smaller than a tile.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class OSCD:
     """OSCD: `s2` (2, tile_px, tile_px, 13) uint16, before and after; `mask`; `city`; `s2_dates`.
 
     `mask` is uint8 (tile_px, tile_px): 0 unchanged, 1 changed, 255 beyond the image or in an
-    earlier tile. `s2_dates` are the two days, as ISO dates joined by ';'. Pixels beyond an image
-    smaller than a tile, and those that registration left without value, are 0 in all bands.
+    earlier tile. `s2_dates` are the two days, as ISO dates joined by ';'. Pixels that registration
+    left without value are 0 in all bands.
 
     Args:
         source: the folder with the three folders (or zips) of the download.
@@ -82,7 +83,7 @@ class OSCD:
         labels: str = "png",
     ):
         self.source = os.fspath(source)
-        self._tile = tiling.positive("tile_px", tile_px)
+        self._tiling = tiling.Tiling(tile_px)
         self._labels = base.choice("labels", labels, ("png", "tif"))
         held = base.choices("validation", validation, TRAIN)
         if len(held) == len(TRAIN):
@@ -119,7 +120,7 @@ class OSCD:
             published_statistics_source="https://github.com/torchgeo/torchgeo, "
             "datamodules/oscd.py, training cities",
         )  # fmt: skip
-        self._decoded: tiling.Latest[tuple[np.ndarray, np.ndarray, str]] = tiling.Latest()
+        self._decoded: tiling.Last[tuple[np.ndarray, np.ndarray, str]] = tiling.Last()
 
     @property
     def simulated(self) -> bool:
@@ -129,25 +130,25 @@ class OSCD:
     def keys(self, split: str) -> list[str]:
         """The keys of a split, city by city in the official order."""
         base.check_split(self.info, split)
-        return [key for city in self._cities[split] for key in self._keys[city]]
+        return [key for city in self._cities[split] for key in self._windows[city]]
 
     def fingerprint(self) -> str:
         """See `rsjax.datasets.base.Dataset`."""
-        options = {"tile_px": self._tile, "labels": self._labels}
+        options = {"tile_px": self._tiling.tile_px, "labels": self._labels}
         keys = {split: self.keys(split) for split in self._cities}
         return base.fingerprint(self.info, options, keys, {})
 
     def read(self, key: str) -> base.Example:
         """One tile; see the class."""
-        place = tiling.parse(key)
-        if not place or key not in self._keys.get(place[0], ()):
+        city = key.split("@")[0]
+        window = self._windows.get(city, {}).get(key)
+        if not window:
             raise base.unknown_key(self.info, self.source, key)
-        city, row, column = place
         series, mask, dates = self._decoded.get(city, lambda: self._decode(city))
         return {
             "id": key,
-            "s2": tiling.cut(series, row, column, self._tile),
-            "mask": tiling.cut_mask(mask, row, column, self._tile),
+            "s2": np.stack([self._tiling.cut(step, window) for step in series]),
+            "mask": self._tiling.cut_mask(mask, window, once=True),
             "city": city,
             "s2_dates": dates,
         }
@@ -187,8 +188,12 @@ class OSCD:
         return found[self._labels]
 
     @functools.cached_property
-    def _keys(self) -> dict[str, list[str]]:
-        return {city: tiling.keys(city, *size, self._tile) for city, size in self._sizes.items()}
+    def _windows(self) -> dict[str, dict[str, tiling.Window]]:
+        """City -> key -> window."""
+        return {
+            city: {tiling.key_of(city, window): window for window in self._tiling.windows(*size)}
+            for city, size in self._sizes.items()
+        }
 
     @functools.cached_property
     def _sizes(self) -> dict[str, tuple[int, int]]:
@@ -196,8 +201,8 @@ class OSCD:
         found = {}
         for city in TRAIN + TEST:
             name = f"{IMAGES}/{city}/{STEPS[0]}/{BANDS[0]}.tif"
-            header = tiff.parse(self._images.read(name), self._images.describe(name))
-            found[city] = (header.height, header.width)
+            part = functools.partial(self._images.part, name)
+            found[city] = tiff.size(part, self._images.describe(name))
         return found
 
     @functools.cached_property

@@ -1,89 +1,177 @@
-"""Large images as tiles of one size, in order, the last of a row or column shifted inwards.
+"""Cuts images that are larger than a training sample into square windows.
 
-Keys are `<image>@<row>_<column>`, the offset in pixels of the tile's upper left corner. Tiles of
-one image follow each other, so that the image decoded last is all that need be kept.
+Windows start every `tile_px - overlap_px` pixels from the upper left corner, row by row. At the
+right and lower edge `edges='shift'` moves the last window inwards, so that every pixel is a real
+one and all are covered; `edges='pad'` lets it reach beyond the image. Where a window reaches
+beyond the image (also with 'shift', where the image is smaller than a tile), the image is mirrored
+at its edge and the labels are 255.
+
+A key is `<image>@<row>_<column>`: the image and the offset of the window in pixels. Keys of one
+image follow each other, so that the last decoded image is the only one to be kept.
 """
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import re
+import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from rsjax.datasets import base
 from rsjax.errors import ConfigError
 from rsjax.landcover import IGNORE
 
-_KEY = re.compile(r"(.+)@(\d{1,6})_(\d{1,6})")
-
 T = TypeVar("T")
 
-
-class Latest(Generic[T]):
-    """The value computed last, by name; copies and pickles of it are empty."""
-
-    def __init__(self) -> None:
-        self._held: tuple[str, T] | None = None
-
-    def get(self, name: str, make: Callable[[], T]) -> T:
-        """The value of this name, made now unless it was the last one asked for."""
-        held = self._held  # threads may replace it in between
-        if held is None or held[0] != name:
-            held = self._held = (name, make())
-        return held[1]
-
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), ()
+EDGES = ("shift", "pad")
+_MIN_PX, _MAX_PX = 32, 4096  # models take 32 pixels and more; samples beyond 48 MB help nobody
+_KEY = re.compile(r"(.+)@(\d+)_(\d+)")
 
 
-def positive(option: str, value: int) -> int:
-    """`value`, if it is a whole number above 0; otherwise a ConfigError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{option}={value!r}, expected a whole number of pixels above 0")
-    return value
+class Window(NamedTuple):
+    """A window: its first row and column, and how much of it earlier windows have shown.
+
+    Attributes:
+        row: first row in the image.
+        column: first column in the image.
+        seen_rows: rows of the window, from its top, that an earlier one covers.
+        seen_columns: columns of the window, from its left, that an earlier one covers.
+    """
+
+    row: int
+    column: int
+    seen_rows: int
+    seen_columns: int
 
 
-def offsets(size: int, tile: int) -> list[int]:
-    """Where tiles begin along one axis; one tile at 0 where the image is smaller than a tile."""
-    last = max(size - tile, 0)
-    return [*range(0, last, tile), last]
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """How images are cut; see the module.
+
+    Attributes:
+        tile_px: side of a window in pixels.
+        overlap_px: pixels that neighbouring windows share at least.
+        edges: 'shift' or 'pad'.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+
+    tile_px: int
+    overlap_px: int = 0
+    edges: str = "shift"
+
+    def __post_init__(self) -> None:
+        base.choice("edges", self.edges, EDGES)
+        if not (isinstance(self.tile_px, int) and _MIN_PX <= self.tile_px <= _MAX_PX):
+            raise ConfigError(
+                f"tile_px={self.tile_px!r}, expected whole pixels from {_MIN_PX} to {_MAX_PX}"
+            )
+        if not (isinstance(self.overlap_px, int) and 0 <= self.overlap_px <= self.tile_px // 2):
+            raise ConfigError(
+                f"overlap_px={self.overlap_px!r}, expected whole pixels from 0 to half of "
+                f"tile_px={self.tile_px}"
+            )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    def starts(self, side: int) -> list[int]:
+        """First pixels of the windows along a side of the image."""
+        step = self.tile_px - self.overlap_px
+        count = max(-(-(side - self.overlap_px) // step), 1)
+        last = max(side - self.tile_px, 0) if self.edges == "shift" else side
+        return [min(i * step, last) for i in range(count)]
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """The windows of an image, row by row."""
+        rows, columns = self._seen(height), self._seen(width)
+        return [Window(row, column, up, left) for row, up in rows for column, left in columns]
+
+    def count(self, height: int, width: int) -> int:
+        """The number of windows of an image."""
+        return len(self.starts(height)) * len(self.starts(width))
+
+    def _seen(self, side: int) -> list[tuple[int, int]]:
+        starts = self.starts(side)
+        ends = [0, *(start + self.tile_px for start in starts)]
+        return [(start, max(end - start, 0)) for start, end in zip(starts, ends, strict=False)]
+
+    def cut(self, image: np.ndarray, window: Window) -> np.ndarray:
+        """A copy of a window, mirrored where it reaches beyond the image.
+
+        Args:
+            image: (height, width) or (height, width, bands).
+            window: one of `windows`.
+
+        Returns:
+            (tile_px, tile_px) or (tile_px, tile_px, bands).
+        """
+        part, beyond = self._inside(image, window)
+        return np.pad(part, beyond, "symmetric") if any(map(any, beyond)) else part.copy()
+
+    def cut_mask(self, mask: np.ndarray, window: Window, once: bool) -> np.ndarray:
+        """A copy of a window of class indices, 255 where it reaches beyond the image.
+
+        Args:
+            mask: (height, width).
+            window: one of `windows`.
+            once: whether pixels that an earlier window has become 255, too, so that over all
+                windows of an image each of its labels comes once.
+        """
+        part, beyond = self._inside(mask, window)
+        cut = np.pad(part, beyond, constant_values=IGNORE)
+        if once:
+            cut[: window.seen_rows] = IGNORE
+            cut[:, : window.seen_columns] = IGNORE
+        return cut
+
+    def _inside(
+        self, image: np.ndarray, window: Window
+    ) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """The part of a window that is in the image, and how much of it is not, for each axis."""
+        part = image[
+            window.row : window.row + self.tile_px, window.column : window.column + self.tile_px
+        ]
+        missing = [(0, self.tile_px - side) for side in part.shape[:2]]
+        return part, missing + [(0, 0)] * (image.ndim - 2)
 
 
-def keys(image: str, height: int, width: int, tile: int) -> list[str]:
-    """The keys of an image's tiles, row by row."""
-    places = itertools.product(offsets(height, tile), offsets(width, tile))
-    return [f"{image}@{row}_{column}" for row, column in places]
+def key_of(image: str, window: Window) -> str:
+    """The key of a window of an image."""
+    return f"{image}@{window.row}_{window.column}"
 
 
-def parse(key: str) -> tuple[str, int, int] | None:
-    """Image, row and column of a key; None where it is no key."""
+def parse_key(key: str) -> tuple[str, int, int] | None:
+    """Image, row and column of a key; None where it is none."""
     found = _KEY.fullmatch(key)
     return (found[1], int(found[2]), int(found[3])) if found else None
 
 
-def cut(array: np.ndarray, row: int, column: int, tile: int, fill: int = 0) -> np.ndarray:
-    """A tile of an image, (..., height, width, bands) -> (..., tile, tile, bands).
+class Last(Generic[T]):
+    """Keeps the last value made, for threads that mostly want the same one."""
 
-    What lies beyond the image has the value `fill`.
-    """
-    inside = array[..., row : row + tile, column : column + tile, :]
-    height, width = inside.shape[-3:-1]
-    if (height, width) == (tile, tile):
-        return np.ascontiguousarray(inside)
-    whole = np.full((*array.shape[:-3], tile, tile, array.shape[-1]), fill, array.dtype)
-    whole[..., :height, :width, :] = inside
-    return whole
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[str, T] | None = None
 
+    def __reduce__(self) -> tuple[type[Last[T]], tuple[()]]:
+        return Last, ()  # a copy in another process begins empty
 
-def cut_mask(mask: np.ndarray, row: int, column: int, tile: int) -> np.ndarray:
-    """A tile of a mask, (height, width) -> (tile, tile), where every pixel counts in one tile only.
-
-    Pixels that the tile above or to the left has, because this one was shifted inwards, and those
-    beyond the image are 255 (ignore).
-    """
-    found = cut(mask[..., None], row, column, tile, IGNORE)[..., 0]
-    found[: -row % tile] = IGNORE
-    found[:, : -column % tile] = IGNORE
-    return found
+    def get(self, key: str, make: Callable[[], T]) -> T:
+        """The value of this key: the one kept, or a new one, which only one thread makes."""
+        kept = self._kept  # read once: another thread may replace it at any time
+        if kept and kept[0] == key:
+            return kept[1]
+        with self._lock:
+            if self._kept and self._kept[0] == key:
+                return self._kept[1]
+            self._kept = None  # never two large images at a time
+            value = make()
+            self._kept = (key, value)
+            return value

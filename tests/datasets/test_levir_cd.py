@@ -8,7 +8,6 @@ import PIL.Image
 import pytest
 
 from rsjax import landcover
-from rsjax.datasets import tiling
 from rsjax.datasets.levir_cd import LevirCD
 from rsjax.errors import ConfigError, DatasetError
 
@@ -201,29 +200,9 @@ def test_wrong_source_keys_and_options(copied):
         LevirCD(root / "train" / "A").keys("train")
     with pytest.raises(DatasetError, match=r"no val_<number>\.png"):
         LevirCD(root / "train").keys("validation")
-    for options in ({"tile_px": 300}, {"tile_px": 0}, {"tile_px": "a"}, {"image_px": 0.5}):
+    for options in ({"image_px": 1000}, {"tile_px": 0}, {"tile_px": "a"}, {"image_px": 0.5}):
         with pytest.raises(ConfigError, match=f"{next(iter(options))}=.*expected"):
             LevirCD(root, **options)
-
-
-def test_tiling_of_sizes_that_do_not_divide():
-    assert tiling.offsets(100, 64) == [0, 36]
-    assert tiling.offsets(128, 64) == [0, 64]
-    assert tiling.offsets(40, 64) == [0]
-    image = np.arange(1, 100 * 40 * 2 + 1).reshape(100, 40, 2)
-    counts = np.zeros((100, 40), int)
-    for key in tiling.keys("a@b", 100, 40, 64):
-        name, row, column = tiling.parse(key)
-        assert name == "a@b"
-        tile = tiling.cut(image, row, column, 64)
-        assert tile.shape == (64, 64, 2)
-        np.testing.assert_array_equal(tile[:, :40], image[row : row + 64, :40])
-        assert not tile[:, 40:].any()
-        mask = tiling.cut_mask(np.zeros((100, 40), np.uint8), row, column, 64)
-        assert (mask[:, 40:] == 255).all()
-        counts[row : row + 64] += mask[:, :40] == 0
-    assert (counts == 1).all()  # each pixel in one tile
-    assert tiling.parse("a@1") is None
 
 
 def test_real_images(samples, tmp_path):

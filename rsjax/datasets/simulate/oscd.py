@@ -20,16 +20,20 @@ _CITY = ("urban 7 grass 3", "roof 6 urban 4")
 def write_oscd(target: pathlib.Path, count: int, seed: int) -> None:
     """Writes OSCD; see `rsjax.datasets.simulate`.
 
-    All 24 cities are there; those of the training set get what `count` has beyond one tile each.
+    All 24 cities are there; the training cities get what `count` has beyond one tile each, so that
+    there are at least `count` tiles.
     """
     cities = oscd.TRAIN + oscd.TEST
-    more = max(count - len(cities), 0)
-    share = math.ceil(math.sqrt(1 + more / len(oscd.TRAIN))) if more else 1
+    more, rest = divmod(max(count - len(cities), 0), len(oscd.TRAIN))
     for i, city in enumerate(cities):
         rng = np.random.default_rng([seed, i])
-        side = _TILE * (share if city in oscd.TRAIN else 1)
+        tiles = 1 + more + (i < rest) if city in oscd.TRAIN else 1
+        rows = math.isqrt(tiles)
         # As the real ones, of all sizes: most do not divide into tiles.
-        height, width = (int(n) for n in side - rng.integers(0, 24, 2) * (i % 3 != 0))
+        height, width = (
+            _TILE * number - int(rng.integers(0, 24)) * (i % 3 != 0)
+            for number in (rows, -(-tiles // rows))
+        )
         images, mask = _city(rng, height, width)
         folder = target / oscd.IMAGES / city
         day = datetime.date(2015, 7, 1) + datetime.timedelta(int(rng.integers(0, 300)))
