@@ -22,6 +22,7 @@ _DATASETS = {
     "folder": "folder.Folder",
     "levir_cd": "levir_cd.LevirCD",
     "oscd": "oscd.OSCD",
+    "pastis": "pastis.PASTIS",
     "ucmerced": "ucmerced.UCMerced",
 }
 

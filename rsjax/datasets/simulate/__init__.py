@@ -23,6 +23,7 @@ _WRITERS = {
     "eurosat_allbands": "scenes.write_eurosat_allbands",
     "levir_cd": "levir_cd.write_levir_cd",
     "oscd": "oscd.write_oscd",
+    "pastis": "pastis.write_pastis",
     "ucmerced": "scenes.write_ucmerced",
 }
 
