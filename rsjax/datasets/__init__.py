@@ -23,6 +23,7 @@ _DATASETS = {
     "levir_cd": "levir_cd.LevirCD",
     "oscd": "oscd.OSCD",
     "pastis": "pastis.PASTIS",
+    "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }
 

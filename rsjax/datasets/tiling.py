@@ -112,8 +112,14 @@ class Tiling:
         Returns:
             (tile_px, tile_px) or (tile_px, tile_px, bands).
         """
-        part, beyond = self._inside(image, window)
-        return np.pad(part, beyond, "symmetric") if any(map(any, beyond)) else part.copy()
+        part = self._inside(image, window)
+        if part.shape[:2] == (self.tile_px, self.tile_px):
+            return part.copy()
+        rows, columns = (
+            _mirrored(np.arange(start, start + self.tile_px), side)
+            for start, side in zip((window.row, window.column), image.shape[:2], strict=True)
+        )
+        return image[np.ix_(rows, columns)]
 
     def cut_mask(self, mask: np.ndarray, window: Window, once: bool) -> np.ndarray:
         """A copy of a window of class indices, 255 where it reaches beyond the image.
@@ -124,22 +130,24 @@ class Tiling:
             once: whether pixels that an earlier window has become 255, too, so that over all
                 windows of an image each of its labels comes once.
         """
-        part, beyond = self._inside(mask, window)
-        cut = np.pad(part, beyond, constant_values=IGNORE)
+        part = self._inside(mask, window)
+        cut = np.full((self.tile_px, self.tile_px), IGNORE, np.uint8)
+        cut[: part.shape[0], : part.shape[1]] = part
         if once:
             cut[: window.seen_rows] = IGNORE
             cut[:, : window.seen_columns] = IGNORE
         return cut
 
-    def _inside(
-        self, image: np.ndarray, window: Window
-    ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        """The part of a window that is in the image, and how much of it is not, for each axis."""
-        part = image[
-            window.row : window.row + self.tile_px, window.column : window.column + self.tile_px
-        ]
-        missing = [(0, self.tile_px - side) for side in part.shape[:2]]
-        return part, missing + [(0, 0)] * (image.ndim - 2)
+    def _inside(self, image: np.ndarray, window: Window) -> np.ndarray:
+        """The part of a window that is in the image, not copied."""
+        (row, column), side = window[:2], self.tile_px
+        return image[row : row + side, column : column + side]
+
+
+def _mirrored(positions: np.ndarray, side: int) -> np.ndarray:
+    """Positions along a side of the image; those beyond its end run back, and forth again."""
+    positions = positions % (2 * side)
+    return np.where(positions < side, positions, 2 * side - 1 - positions)
 
 
 def key_of(image: str, window: Window) -> str:

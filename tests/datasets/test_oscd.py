@@ -11,7 +11,7 @@ from rsjax.datasets import geotiff, oscd
 from rsjax.datasets.oscd import OSCD
 from rsjax.errors import ConfigError, DatasetError
 
-COUNT = 48
+COUNT = 27
 PARTS = [f"Onera Satellite Change Detection dataset - {part}"
          for part in ("Images", "Train Labels", "Test Labels")]  # fmt: skip
 BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]

@@ -24,6 +24,7 @@ _WRITERS = {
     "levir_cd": "levir_cd.write_levir_cd",
     "oscd": "oscd.write_oscd",
     "pastis": "pastis.write_pastis",
+    "spacenet2": "spacenet2.write_spacenet2",
     "ucmerced": "scenes.write_ucmerced",
 }
 
