@@ -35,7 +35,8 @@ def simulate(name: str, target: str | os.PathLike[str], count: int, seed: int = 
     Args:
         name: of a dataset in `rsjax.datasets`.
         target: folder to write, new or empty.
-        count: number of samples over all splits; BigEarthNet v2 gets 5 % more with snow or cloud.
+        count: number of samples over all splits; BigEarthNet v2 gets 5 % more with snow or cloud,
+            and where the layout holds no fewer (see the writer), there are more.
         seed: the same seed gives the same pixels and labels.
 
     Raises:
