@@ -41,7 +41,8 @@ def _pair(index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         np.array([spectra.mixture(parts)[bands] for parts in kinds], np.float32)
         for kinds in (_GROUND, ("roof 1", "roof 7 rock 3", "roof 6 soil 4"), ("rock 6 urban 4",))
     )
-    cover = fields.smooth(rng, len(_GROUND), _SIZE, 90.0).argmax(axis=0)
+    cover = _enlarged(fields.smooth(rng, len(_GROUND), _SIZE // 4, 22.0).argmax(axis=0))
+    noise = rng.integers(-6, 7, (2 * _SIZE, _SIZE, 1), np.int8)
     houses, built = _houses(rng)
     street = np.arange(_SIZE) % (4 * _LOT) < 10
     images = []
@@ -50,12 +51,18 @@ def _pair(index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         image[street] = road[0]
         here = built <= step  # where a house stands
         image[here] = roof[houses[here] % len(roof)]
-        light = rng.normal(1.0, 0.08) + 0.06 * fields.smooth(rng, 1, _SIZE, 60.0)[0]
-        tint = rng.normal(1.0, 0.04, 3)  # another season, which is no change of buildings
-        noise = 60.0 * rng.standard_normal((_SIZE, _SIZE, 1), np.float32)
-        seen = (image * (light[..., None] * tint) + noise) * (255 / 2800)
-        images.append(np.clip(np.rint(seen), 0, 255).astype(np.uint8))
+        light = rng.normal(1.0, 0.08) + 0.06 * fields.smooth(rng, 1, _SIZE // 4, 15.0)[0]
+        # Another season, which is no change of buildings.
+        tint = (255 / 2800) * rng.normal(1.0, 0.04, 3).astype(np.float32)
+        image *= _enlarged(light.astype(np.float32))[..., None]
+        image *= tint
+        image += noise[step * _SIZE : (step + 1) * _SIZE]
+        images.append(np.clip(image, 0, 255).astype(np.uint8))
     return images[0], images[1], np.where(built == 1, 255, 0).astype(np.uint8)
+
+
+def _enlarged(values: np.ndarray) -> np.ndarray:
+    return values.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def _houses(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

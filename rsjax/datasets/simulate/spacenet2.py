@@ -25,8 +25,8 @@ _NEAREST = ("B01", "B02", "B03", "B03 B04", "B04", "B05", "B07", "B09")
 def write_spacenet2(target: pathlib.Path, count: int, seed: int) -> None:
     """Writes SpaceNet 2; see `rsjax.datasets.simulate`.
 
-    There is at least one chip a city; chips lie 2 km apart. Every sixth has no buildings (an empty collection), every fifth a black
-    border.
+    There is at least one chip a city; chips lie 2 km apart. Every sixth has no buildings (an empty
+    collection), every fifth a black border.
     """
     texture = np.random.default_rng(seed).integers(0, 24, (2 * _SIZE, _SIZE), np.uint16)
     for i in range(max(count, len(spacenet2.AREAS))):
