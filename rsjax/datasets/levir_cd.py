@@ -63,7 +63,7 @@ class LevirCD:
             version="1.0.0",
             title="LEVIR-CD, changes of buildings",
             page=PAGE,
-            licence="none stated; for academic purposes only, images by Google Earth",
+            licence="none stated",
             citation="Chen and Shi, A Spatial-Temporal Attention-Based Method and a New Dataset "
             "for Remote Sensing Image Change Detection, Remote Sensing 2020, "
             "doi:10.3390/rs12101662",

@@ -70,7 +70,7 @@ class PASTIS:
         if fold not in FOLDS or isinstance(fold, bool):
             raise ConfigError(f"fold={fold!r}, expected one of {', '.join(map(str, FOLDS))}")
         self._fold = fold
-        base.choice("s2_dtype", s2_dtype, ("int16", "uint16", "float32"))
+        self._s2_dtype = base.choice("s2_dtype", s2_dtype, ("int16", "uint16", "float32"))
         rotated = [FOLDS[(fold - 1 + i) % len(FOLDS)] for i in range(len(FOLDS))]
         self._folds = {"train": rotated[:3], "validation": rotated[3:4], "test": rotated[4:]}
         specs = {
@@ -121,6 +121,7 @@ class PASTIS:
             "sensors": list(self._sensors),
             "fold": self._fold,
             "georeferenced": self.info.georeferenced,
+            "s2_dtype": self._s2_dtype,
         }
         keys = {split: self.keys(split) for split in self._folds}
         content = self._files.read(f"{self._top}metadata.geojson")

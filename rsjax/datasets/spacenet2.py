@@ -125,7 +125,11 @@ class SpaceNet2:
 
     def fingerprint(self) -> str:
         """See `rsjax.datasets.base.Dataset`."""
-        options = {"product": self._product, "split_rule": self._rule}
+        options = {
+            "product": self._product,
+            "split_rule": self._rule,
+            "px": self.info.images["image"].width,
+        }
         return base.fingerprint(self.info, options, self._splits, {})
 
     def read(self, key: str) -> base.Example:
