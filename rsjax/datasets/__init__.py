@@ -21,7 +21,11 @@ _DATASETS = {
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
     "forty": "forty.ForTy",
+    "levir_cd": "levir_cd.LevirCD",
+    "oscd": "oscd.OSCD",
+    "pastis": "pastis.PASTIS",
     "planted": "planted.Planted",
+    "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }
 

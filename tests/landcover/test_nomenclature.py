@@ -95,6 +95,7 @@ SIZES = {
     **{"bigearthnet19": 19, "bigearthnet43": 43, "eurosat": 10, "ucmerced": 21},
     **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
     **{"forty": 8, "planted_species": 40},
+    **{"buildings": 2, "change": 2, "pastis": 19},
 }
 
 
