@@ -23,9 +23,13 @@ _DATASETS = {
     "folder": "folder.Folder",
     "forty": "forty.ForTy",
     "inria": "inria.Inria",
+    "levir_cd": "levir_cd.LevirCD",
     "massachusetts_buildings": "massachusetts_buildings.MassachusettsBuildings",
     "openearthmap": "openearthmap.OpenEarthMap",
+    "oscd": "oscd.OSCD",
+    "pastis": "pastis.PASTIS",
     "planted": "planted.Planted",
+    "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -96,6 +96,7 @@ SIZES = {
     **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
     **{"buildings": 2, "openearthmap": 8},
     **{"forty": 8, "planted_species": 40},
+    **{"buildings": 2, "change": 2, "pastis": 19},
 }
 
 
