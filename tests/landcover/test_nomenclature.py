@@ -93,7 +93,7 @@ CLC_TO_19 = {
 SIZES = {
     **{"corine_l3": 44, "corine_l3_grid": 44, "corine_l2": 15, "corine_l1": 5},
     **{"bigearthnet19": 19, "bigearthnet43": 43, "eurosat": 10, "ucmerced": 21},
-    **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
+    **{"worldcover": 11, "dynamicworld": 9, "igbp": 17, "seasonet": 33},
 }
 
 
