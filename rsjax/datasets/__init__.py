@@ -20,6 +20,7 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "seasonet": "seasonet.SeasoNet",
     "ucmerced": "ucmerced.UCMerced",
 }
 
