@@ -21,6 +21,7 @@ _DATASETS = {
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
     "seasonet": "seasonet.SeasoNet",
+    "sen2lulc": "sen2lulc.Sen2LULC",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -22,6 +22,7 @@ _WRITERS = {
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
     "seasonet": "seasonet.write_seasonet",
+    "sen2lulc": "sen2lulc.write_sen2lulc",
     "ucmerced": "scenes.write_ucmerced",
 }
 
