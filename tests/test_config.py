@@ -13,7 +13,9 @@ SHEETS = [
     ("bigearthnet_resnet", "demo"), ("eurosat_resnet", ""), ("eurosat_resnet", "cpu"),
     ("ucmerced_resnet", ""), ("bigearthnet_unet", ""), ("bigearthnet_unet", "corine_l1"),
     ("bigearthnet_unet", "demo"), ("bigearthnet_deeplab", ""), ("bigearthnet_deeplab", "corine_l3"),
-    ("bigearthnet_deeplab", "demo"),
+    ("bigearthnet_deeplab", "demo"), ("seasonet_densenet", ""), ("seasonet_densenet", "demo"),
+    ("seasonet_deeplab", ""), ("seasonet_deeplab", "bigearthnet19"), ("seasonet_deeplab", "demo"),
+    ("sen2lulc_unet", ""), ("sen2lulc_unet", "demo"),
 ]  # fmt: skip
 
 
