@@ -66,6 +66,7 @@ def get_config(variant: str = "seasonet") -> ml_collections.ConfigDict:
         c.batch_size = 16
         c.eval_batch_size = 32
         c.total_epochs = 8.0
+        c.eval_every_epochs = 2.0
         c.early_stop_evals = 0
         c.optimizer.learning_rate = 3e-3
         c.schedule.warmup_steps = 10

@@ -53,11 +53,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
         fields = {"width": 16, "growth_rate": 8, "stage_sizes": (2, 4, 4)}
         c.model.fields = ml_collections.ConfigDict(fields)
         c.model.dtype = "float32"
-        c.batch_size = 64
-        c.eval_batch_size = 64
+        c.batch_size = 32
+        c.eval_batch_size = 60
         c.total_epochs = 10.0
+        c.eval_every_epochs = 2.0
         c.early_stop_evals = 0
         c.optimizer.learning_rate = 5e-3
-        c.schedule.warmup_steps = 15
-        c.log_every_steps = 10
+        c.schedule.warmup_steps = 30
+        c.log_every_steps = 20
     return c.lock()

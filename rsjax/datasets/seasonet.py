@@ -136,9 +136,10 @@ class SeasoNet:
         """One patch; see the class."""
         table = self._metadata
         row = table.row(key)
-        season, grid = ("", "") if row is None else (SEASONS[table.season[row]],
-                                                     GRIDS[table.grid[row]])  # fmt: skip
-        if row is None or season not in self._seasons or grid not in self._grids:
+        if row is None:
+            raise base.unknown_key(self.info, self.source, key)
+        season, grid = SEASONS[table.season[row]], GRIDS[table.grid[row]]
+        if season not in self._seasons or grid not in self._grids:
             raise base.unknown_key(self.info, self.source, key)
         if not _PATH.fullmatch(key) or not key.startswith(f"{season.lower()}/grid{grid}/"):
             raise DatasetError(
