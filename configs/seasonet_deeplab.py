@@ -10,7 +10,9 @@ DeepLab v3 on a ResNet-50 (Chen et al. 2017, arXiv:1706.05587), output stride 16
 scores (Koßmann et al. 2022, arXiv 2207.09507) were not at hand; the recipe is that of
 configs/bigearthnet_deeplab.py with fewer epochs, for there are five times as many patches.
 
-Hardware, time and metric here: not yet run on the real data.
+Hardware, time and metric here: not yet run on the real data. The demo is a small DeepLab v3 on 600
+SIMULATED patches, level 1; its figures say nothing about real scenes: test mIoU 0.565 against 0.057
+of the most frequent class, 2.1 minutes of CPU time (two busy cores of an AMD EPYC, 2026-11-25).
 """
 
 import ml_collections

@@ -9,7 +9,9 @@ One season alone: `--option=seasons=Summer` when it is prepared. The authors' sc
 configs/bigearthnet_resnet.py with fewer epochs, for there are five times as many patches. Figures
 are reported for each season, and their intervals resample places, which come several times.
 
-Hardware, time and metric here: not yet run on the real data.
+Hardware, time and metric here: not yet run on the real data. The demo is a small DenseNet on 1,500
+SIMULATED patches at 20 m; its figures say nothing about real scenes: test mAP 0.377 macro against
+0.068 of the class frequencies, 2 minutes of CPU time (two busy cores of an AMD EPYC, 2026-11-25).
 """
 
 import ml_collections

@@ -156,6 +156,11 @@ class Sen2LULC:
         if theirs not in self._found:
             images = self._listed(_IMAGES.format(theirs), (".png",))
             masks = self._listed(_MASKS.format(theirs), (".tif", ".tiff"))
+            if theirs == "train" and not images:
+                raise DatasetError(
+                    f"{self._files.describe(self._top + _IMAGES.format(theirs))}: no *.png files, "
+                    f"expected those of {PAGE}. Complete the download"
+                )
             for what, lone in (("mask", images.keys() - masks), ("image", masks.keys() - images)):
                 if lone:
                     first = min(lone)
@@ -182,11 +187,6 @@ class Sen2LULC:
                     "once; move one of them away"
                 )
             found[stem] = name
-        if not found:
-            raise DatasetError(
-                f"{self._files.describe(self._top + folder)}: no *{extensions[0]} files, expected "
-                f"those of {PAGE}. Complete the download"
-            )
         return found
 
 

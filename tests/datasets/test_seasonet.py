@@ -378,7 +378,7 @@ def test_damaged_table(damaged, change, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no rows"),
+        ("", "an empty file"),
         ("row\n1\n", "'row'.*no header"),
         ("1\n2.5\n", "2.5.*one whole number"),
         ("1\n-1\n", "rows -1 to 1, expected positions from 0 to 8"),

@@ -275,14 +275,24 @@ def test_the_same_name_twice_in_a_split(damaged):
         Sen2LULC(damaged).keys("train")
 
 
-@pytest.mark.parametrize("folder", ["val_images", "val_masks"])
-def test_missing_or_empty_folder(damaged, folder):
+@pytest.mark.parametrize(
+    ("folder", "lone"), [("val_images", "no image of"), ("val_masks", "no mask of")]
+)
+def test_missing_or_empty_folder(damaged, folder, lone):
     shutil.rmtree(damaged / folder)
     with pytest.raises(DatasetError, match=rf"{folder}: no such file.*mendeley"):
         Sen2LULC(damaged).keys("validation")
     (damaged / folder).mkdir()
-    with pytest.raises(DatasetError, match=rf"{folder}: no \*\..* files.*mendeley"):
+    with pytest.raises(DatasetError, match=rf"{lone} .*\(5 such in val\)"):
         Sen2LULC(damaged).keys("validation")
+
+
+def test_no_images_at_all(damaged):
+    for folder in ("train_images", "train_masks"):
+        shutil.rmtree(damaged / folder)
+        (damaged / folder).mkdir()
+    with pytest.raises(DatasetError, match=r"train_images: no \*\.png files.*mendeley"):
+        Sen2LULC(damaged).keys("train")
 
 
 def test_wrong_source(downloads):

@@ -47,6 +47,8 @@ _CHANCES = 1.0 / (2.0 + np.arange(len(_COMMON)))
 def write_seasonet(target: pathlib.Path, count: int, seed: int) -> None:
     """Writes SeasoNet; see `rsjax.datasets.simulate`."""
     rows = []
+    for season in SEASONS:
+        (target / season.lower()).mkdir()
     with rasterio.Env():
         for i in range(count):
             place, visit = divmod(i, _VISITS)
@@ -65,7 +67,7 @@ def write_seasonet(target: pathlib.Path, count: int, seed: int) -> None:
     (target / "splits").mkdir()
     for split, theirs in LIST_NAMES.items():
         lines = [f"{i}\n" for i, (_, found) in enumerate(rows) if found == split]
-        (target / "splits" / f"{theirs}.csv").write_text("".join(lines))
+        (target / "splits" / f"{theirs}.csv").write_text("".join(lines) or "\n")
 
 
 @functools.lru_cache(maxsize=1)
