@@ -17,11 +17,21 @@ from rsjax.errors import ConfigError
 _DATASETS = {
     "bigearthnet": "bigearthnet.BigEarthNet",
     "bigearthnet_v1": "bigearthnet_v1.BigEarthNetV1",
+    "epfl_roofs": "epfl_roofs.EPFLRoofs",
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "forty": "forty.ForTy",
+    "inria": "inria.Inria",
+    "levir_cd": "levir_cd.LevirCD",
+    "massachusetts_buildings": "massachusetts_buildings.MassachusettsBuildings",
+    "openearthmap": "openearthmap.OpenEarthMap",
+    "oscd": "oscd.OSCD",
+    "pastis": "pastis.PASTIS",
+    "planted": "planted.Planted",
     "seasonet": "seasonet.SeasoNet",
     "sen2lulc": "sen2lulc.Sen2LULC",
+    "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -19,10 +19,20 @@ from rsjax.errors import ConfigError, DatasetError
 _WRITERS = {
     "bigearthnet": "bigearthnet.write_v2",
     "bigearthnet_v1": "bigearthnet.write_v1",
+    "epfl_roofs": "buildings.write_epfl",
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
+    "forty": "forty.write_forty",
+    "inria": "buildings.write_inria",
+    "levir_cd": "levir_cd.write_levir_cd",
+    "massachusetts_buildings": "buildings.write_massachusetts",
+    "openearthmap": "openearthmap.write_openearthmap",
+    "oscd": "oscd.write_oscd",
+    "pastis": "pastis.write_pastis",
+    "planted": "planted.write_planted",
     "seasonet": "seasonet.write_seasonet",
     "sen2lulc": "sen2lulc.write_sen2lulc",
+    "spacenet2": "spacenet2.write_spacenet2",
     "ucmerced": "scenes.write_ucmerced",
 }
 
@@ -33,7 +43,8 @@ def simulate(name: str, target: str | os.PathLike[str], count: int, seed: int = 
     Args:
         name: of a dataset in `rsjax.datasets`.
         target: folder to write, new or empty.
-        count: number of samples over all splits; BigEarthNet v2 gets 5 % more with snow or cloud.
+        count: number of samples over all splits; BigEarthNet v2 gets 5 % more with snow or cloud,
+            and where the layout holds no fewer (see the writer), there are more.
         seed: the same seed gives the same pixels and labels.
 
     Raises:
