@@ -17,6 +17,9 @@ SHEETS = [
     ("bigearthnet_deeplab", "demo"), ("buildings_xception_unet", ""),
     ("buildings_xception_unet", "inria"), ("buildings_xception_unet", "massachusetts"),
     ("buildings_xception_unet", "demo"), ("openearthmap_unet", ""), ("openearthmap_unet", "demo"),
+    ("seasonet_densenet", ""), ("seasonet_densenet", "demo"), ("seasonet_deeplab", ""),
+    ("seasonet_deeplab", "bigearthnet19"), ("seasonet_deeplab", "demo"), ("sen2lulc_unet", ""),
+    ("sen2lulc_unet", "demo"),
 ]  # fmt: skip
 
 

@@ -29,6 +29,8 @@ _DATASETS = {
     "oscd": "oscd.OSCD",
     "pastis": "pastis.PASTIS",
     "planted": "planted.Planted",
+    "seasonet": "seasonet.SeasoNet",
+    "sen2lulc": "sen2lulc.Sen2LULC",
     "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }

@@ -1,0 +1,197 @@
+"""Sen-2 LULC: 213,761 Sentinel-2 RGB pictures of 64 pixels from central India, mapped in 7 classes.
+
+Page: https://data.mendeley.com/datasets/f4ky6ks248/3. Paper:
+https://doi.org/10.1016/j.dib.2023.109724. The pictures (bands 4, 3, 2, of 8 bits, February and
+March 2021) carry no coordinates and are cut from few scenes: figures are optimistic.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import posixpath
+
+import numpy as np
+
+from rsjax import landcover
+from rsjax.datasets import base, files, folder_images
+from rsjax.datasets.info import DatasetInfo, ImageSpec
+from rsjax.datasets.splits import LIST_NAMES
+from rsjax.errors import DatasetError
+
+PAGE = "https://data.mendeley.com/datasets/f4ky6ks248/3"
+
+_SHAPE = (64, 64)
+_BANDS = ("red", "green", "blue")
+_IMAGES, _MASKS = "{}_images", "{}_masks"
+_LOOKED_AT = 200  # masks, to see whether codes begin at 0
+_FEWEST = 50  # masks from which it is odd that the last class is in none
+
+
+class Sen2LULC:
+    """Sen-2 LULC: `rgb` (64, 64, 3) uint8, `mask` (64, 64) uint8 class indices, `id`.
+
+    Splits are the folders `train_images` and `train_masks`, `val_...` and `test_...`, searched with
+    all folders in them: some copies have a folder `train` in each, some have none. Keys are
+    `<train, val or test>/<file name without extension>`.
+
+    Args:
+        source: the folder or zip with these folders, at its top or one folder down.
+        code0: what code 0 in a mask means, which no source says: 'ignore': not labelled; refused
+            if 0 occurs where code 7 does not, as codes then begin at 0. 'error': it must not occur.
+
+    Raises:
+        ConfigError: an unknown option value.
+        DatasetError, NomenclatureError: from `keys` and `read`; missing or damaged files, unknown
+            codes.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], *, code0: str = "ignore"):
+        self.source = os.fspath(source)
+        self._code0 = base.choice("code0", code0, ("ignore", "error"))
+        self._found: dict[str, dict[str, tuple[str, str]]] = {}  # of `_samples`, listed once
+        self.info = DatasetInfo(
+            name="sen2lulc",
+            version="3.0.0",
+            title="Sen-2 LULC",
+            page=PAGE,
+            licence="CC-BY-4.0, as others state it; see the page",
+            citation="Sen-2 LULC: Land use land cover dataset for deep learning approaches, Data "
+            "in Brief 51, 2023, 109724, doi:10.1016/j.dib.2023.109724",
+            images={"rgb": ImageSpec("rgb", _BANDS, *_SHAPE, "uint8", "dn8", 10.0)},
+            label=None,
+            nomenclature="sen2lulc",
+            mask=_SHAPE,
+            mask_nomenclature="sen2lulc",
+            metadata=(),
+            splits=dict.fromkeys(LIST_NAMES, 0),  # no official sizes are published
+            rgb=("rgb", _BANDS),
+            rgb_range=(0.0, 255.0),
+        )
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the source was written by `rsjax.datasets.simulate`."""
+        return base.is_simulated(self.source)
+
+    def keys(self, split: str) -> list[str]:
+        """The keys of a split, sorted by file name."""
+        base.check_split(self.info, split)
+        return list(self._samples(LIST_NAMES[split]))
+
+    def read(self, key: str) -> base.Example:
+        """One picture and its mask; see the class."""
+        theirs = key.split("/")[0]
+        names = self._samples(theirs).get(key) if theirs in LIST_NAMES.values() else None
+        if names is None:
+            raise base.unknown_key(self.info, self.source, key)
+        image, mask = names
+        codes, where = self._codes(mask)
+        if not codes.all():
+            self._check_zeros(int((codes == 0).sum()), where)
+        rgb = folder_images.look(self._files.read(image), self._files.describe(image))
+        found = (rgb.kind, *rgb.shape, rgb.dtype)
+        if found != ("png", *_SHAPE, len(_BANDS), "uint8"):
+            raise _error(rgb.where, f"a {rgb.kind} of {rgb.describe()}",
+                         "a png of 64x64 pixels, 3 bands of uint8")  # fmt: skip
+        return {
+            "id": key,
+            "rgb": folder_images.pixels(rgb),
+            "mask": landcover.load("sen2lulc").encode(codes, where),
+        }
+
+    def fingerprint(self) -> str:
+        """See `rsjax.datasets.base.Dataset`."""
+        keys = {split: self.keys(split) for split in self.info.splits}
+        return base.fingerprint(self.info, {"code0": self._code0}, keys, {})
+
+    def _codes(self, name: str) -> tuple[np.ndarray, str]:
+        """The codes of a mask, and its path for messages."""
+        mask = folder_images.look(self._files.read(name), self._files.describe(name))
+        if mask.kind != "tiff" or mask.shape[:2] != _SHAPE:
+            raise _error(
+                mask.where, f"a {mask.kind} of {mask.describe()}", "a tiff of 64x64 pixels, 1 band"
+            )
+        return folder_images.codes(mask), mask.where
+
+    def _check_zeros(self, count: int, where: str) -> None:
+        if self._code0 == "error":
+            raise DatasetError(
+                f"{where}: {count} pixels of code 0, expected codes 1 to 7. Use code0='ignore' if "
+                "they are not labelled, or leave the sample out"
+            )
+        if self._begins_at_zero:
+            raise DatasetError(
+                f"{where}: {count} pixels of code 0, and code 7 in none of {_LOOKED_AT} masks or "
+                "all there are; expected codes 1 to 7. The classes seem to be numbered from 0: "
+                f"compare the masks with {PAGE}, and write them with codes 1 to 7"
+            )
+
+    @functools.cached_property
+    def _begins_at_zero(self) -> bool:
+        names = [mask for _, mask in self._samples("train").values()]
+        chosen = names[:: max(1, len(names) // _LOOKED_AT)][:_LOOKED_AT]
+        if len(chosen) < _FEWEST:
+            return False
+        return not any((self._codes(name)[0] == 7).any() for name in chosen)
+
+    @functools.cached_property
+    def _files(self) -> files.Source:
+        return files.open_source(self.source, PAGE)
+
+    @functools.cached_property
+    def _top(self) -> str:
+        first = _IMAGES.format("train")
+        tops = ["", *(f"{folder}/" for folder in self._files.folders())]
+        for top in tops:
+            if self._files.exists(f"{top}{first}"):
+                return top
+        raise DatasetError(
+            f"{self.source}: no folder {first}, here or one folder down. Download the dataset from "
+            f"{PAGE} and give the folder that it was unpacked into"
+        )
+
+    def _samples(self, theirs: str) -> dict[str, tuple[str, str]]:
+        """Key -> names of image and mask, of a split by its name on disk."""
+        if theirs not in self._found:
+            images = self._listed(_IMAGES.format(theirs), (".png",))
+            masks = self._listed(_MASKS.format(theirs), (".tif", ".tiff"))
+            if theirs == "train" and not images:
+                raise DatasetError(
+                    f"{self._files.describe(self._top + _IMAGES.format(theirs))}: no *.png files, "
+                    f"expected those of {PAGE}. Complete the download"
+                )
+            for what, lone in (("mask", images.keys() - masks), ("image", masks.keys() - images)):
+                if lone:
+                    first = min(lone)
+                    raise DatasetError(
+                        f"{self._files.describe((images | masks)[first])}: no {what} of the name "
+                        f"{first!r} ({len(lone)} such in {theirs}), expected an image and a mask "
+                        "of each name. Complete the download, or move the file away"
+                    )
+            self._found[theirs] = {f"{theirs}/{k}": (images[k], masks[k]) for k in sorted(images)}
+        return self._found[theirs]
+
+    def _listed(self, folder: str, extensions: tuple[str, ...]) -> dict[str, str]:
+        """File name without extension -> name, of all files below a folder of the top."""
+        if not self._files.exists(f"{self._top}{folder}"):
+            raise self._files.missing(f"{self._top}{folder}")
+        found: dict[str, str] = {}
+        for name in self._files.names(f"{self._top}{folder}"):
+            stem, extension = posixpath.splitext(posixpath.basename(name))
+            if extension.lower() not in extensions or stem.startswith("."):
+                continue
+            if stem in found:
+                raise DatasetError(
+                    f"{self._files.describe(name)}: {found[stem]} has the same name, expected each "
+                    "once; move one of them away"
+                )
+            found[stem] = name
+        return found
+
+
+def _error(where: str, found: str, expected: str) -> DatasetError:
+    return DatasetError(
+        f"{where}: {found}, expected {expected}. "
+        "Restore the file from the original download, or leave the sample out"
+    )
