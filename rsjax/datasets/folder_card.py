@@ -206,13 +206,13 @@ def info(
         mask_nomenclature=card.mask_nomenclature,
         metadata=metadata,
         splits=splits,
-        rgb=(ENTRY, _drawn_bands(card)),
-        rgb_range=_drawn_range(card),
+        rgb=(ENTRY, drawn_bands(card)),
+        rgb_range=drawn_range(card),
         georeferenced=first.georeferenced,
     )  # fmt: skip
 
 
-def _drawn_bands(card: Card) -> tuple[str, str, str]:
+def drawn_bands(card: Card) -> tuple[str, str, str]:
     if card.rgb:
         red, green, blue = card.rgb
         return red, green, blue
@@ -227,7 +227,7 @@ def _drawn_bands(card: Card) -> tuple[str, str, str]:
     return red, green, blue
 
 
-def _drawn_range(card: Card) -> tuple[float, float]:
+def drawn_range(card: Card) -> tuple[float, float]:
     if card.rgb_range:
         black, white = card.rgb_range
         return float(black), float(white)
