@@ -20,6 +20,7 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "scenes": "own_scenes.OwnScenes",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -213,6 +213,7 @@ def info(
 
 
 def drawn_bands(card: Card) -> tuple[str, str, str]:
+    """Bands to draw with: those stated, or those nearest to red, green and blue."""
     if card.rgb:
         red, green, blue = card.rgb
         return red, green, blue
@@ -228,6 +229,7 @@ def drawn_bands(card: Card) -> tuple[str, str, str]:
 
 
 def drawn_range(card: Card) -> tuple[float, float]:
+    """Stored values to draw as black and white: those stated, or usual ones of the unit."""
     if card.rgb_range:
         black, white = card.rgb_range
         return float(black), float(white)

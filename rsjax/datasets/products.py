@@ -22,7 +22,7 @@ NODATA = 0.0  # of both
 _SAFE = re.compile(r"S2[A-D]_MSI(L1C|L2A)_(\d{8})T\d{6}_N(\d{4})_R\d{3}_T\w{5}(_\w+)?(\.SAFE)?")
 _S2_BAND = re.compile(r"_(B\d\d|B8A)(?:_(\d\d)m)?\.(?:jp2|tif)$")
 _S2_OFFSET = re.compile(r"<(?:BOA|RADIO)_ADD_OFFSET\b[^>]*>\s*(-?\d+)\s*</")
-_S2_SCALE = re.compile(r"<(?:BOA_)?QUANTIFICATION_VALUE\b[^>]*>\s*(\d+(?:\.0*)?)\s*</")
+_S2_SCALE = re.compile(r"<(?:L2A_)?(?:BOA_)?QUANTIFICATION_VALUE\b[^>]*>\s*(\d+(?:\.0*)?)\s*</")
 _UNITS = {0: "reflectance_1e4", -1000: "reflectance_1e4_offset1000"}
 _OFFSET_SINCE = 400  # processing baseline
 

@@ -176,19 +176,26 @@ class Rasters:
             where: dict[str, Any] = {"nodata": nodata, "src_nodata": nodata}
             if nodata is None:
                 where = {"add_alpha": True}
-            with rasterio.Env(**_OPTIONS):
-                return WarpedVRT(
-                    open_raster(path),
-                    src_crs=source_crs,
-                    crs=crs,
-                    transform=transform,
-                    height=shape[0],
-                    width=shape[1],
-                    resampling=resampling,
-                    tolerance=0,  # every pixel's own position, whichever window it is read in
-                    warp_mem_limit=64,
-                    **where,
-                )
+            try:
+                with rasterio.Env(**_OPTIONS):
+                    return WarpedVRT(
+                        open_raster(path),
+                        src_crs=source_crs,
+                        crs=crs,
+                        transform=transform,
+                        height=shape[0],
+                        width=shape[1],
+                        resampling=resampling,
+                        tolerance=0.001,  # pixels: the same in every window; 0 is refused by GDAL
+                        warp_mem_limit=64,
+                        **where,
+                    )
+            except (RasterioError, CRSError, ValueError) as error:
+                raise DatasetError(
+                    f"{path}: cannot be brought to {crs_name(crs)} ({_words(error)}), expected a "
+                    "raster with a coordinate system and a nodata value that PROJ and its pixels "
+                    "can hold; correct them"
+                ) from error
 
         return self._get(key, make)
 

@@ -21,6 +21,7 @@ _WRITERS = {
     "bigearthnet_v1": "bigearthnet.write_v1",
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
+    "scenes": "own_scenes.write_scenes",
     "ucmerced": "scenes.write_ucmerced",
 }
 
