@@ -24,7 +24,7 @@ import numpy as np
 from rsjax import averaging, sealed, sensors
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import BundleError, ConfigError, SensorError
-from rsjax.input.preprocess import Inputs
+from rsjax.input.preprocess import Inputs, names_of, steps_of
 from rsjax.landcover import Nomenclature
 
 FORMAT = 2  # 2: sealed
@@ -197,13 +197,17 @@ class Model:
                     f"{sorted(self.inputs.images)}, found {sorted(images)}"
                 )
             image = np.asarray(images[name])
-            image = image[None] if image.ndim == 3 else image
-            height, width = image.shape[1:3]
-            shape = (spec.height or height, spec.width or width, len(spec.bands))
-            if image.shape[1:] != shape:
+            image = image[None] if image.ndim == len(spec.shape) else image
+            shape = spec.shape
+            if image.ndim == len(shape) + 1:
+                shape = tuple(a or b for a, b in zip(shape, image.shape[1:], strict=True))
+            series = "" if spec.steps is None else "steps, "
+            least = steps_of(spec, self.inputs.bands) if series else 0
+            if image.shape[1:] != shape or (series and shape[0] < least):
+                few = f" and {least} steps or more" if series and not spec.steps else ""
                 raise BundleError(
-                    f"entry '{name}' is {image.shape[1:]}, expected {shape}: rows, columns and "
-                    f"bands {', '.join(spec.bands)}"
+                    f"entry '{name}' is {image.shape[1:]}, expected {shape}{few}: {series}rows, "
+                    f"columns and bands {', '.join(spec.bands)}"
                 )
             _check_values(image, spec, name)
             batch[name] = image
@@ -231,7 +235,8 @@ class Model:
             )
         batch, specs = {}, {}
         for spec in self.inputs.images.values():
-            wanted = [b for b in spec.bands if f"{spec.sensor}/{b}" in self.inputs.bands]
+            known = names_of(spec, self.inputs.bands)
+            wanted = [b for b in known if f"{spec.sensor}/{b}" in self.inputs.bands]
             at = []
             for band in wanted:
                 full = f"{spec.sensor}/{band}"
@@ -249,8 +254,9 @@ class Model:
             key = f"{spec.sensor}_{spec.gsd_m:g}m"
             height, width = image.shape[1:3]
             specs[key] = dataclasses.replace(
-                spec, bands=tuple(wanted), height=height, width=width, dtype=str(part.dtype)
-            )
+                spec, bands=tuple(wanted), height=height, width=width, dtype=str(part.dtype),
+                steps=None,
+            )  # fmt: skip
             _check_values(part, specs[key], "image")
             batch[key] = part
         return dataclasses.replace(self.inputs, images=specs), batch
@@ -318,8 +324,13 @@ def _apply(module: Any, kind: str, inputs: _Frozen, tta: str) -> Callable[..., A
 
 def _check_values(image: np.ndarray, spec: ImageSpec, name: str) -> None:
     """Refuses values that cannot be in the unit that the model was trained on."""
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise BundleError(f"'{name}' has NaN or infinite pixels; fill or cut them out first")
+    if image.dtype.kind == "f":
+        bad = np.isinf(image) if spec.missing_is_nan else ~np.isfinite(image)
+        if bad.any():
+            raise BundleError(f"'{name}' has NaN or infinite pixels; fill or cut them out first")
+        image = image[~np.isnan(image)] if spec.missing_is_nan else image
+    if not image.size:
+        raise BundleError(f"'{name}' has no pixel that is not missing; leave it out")
     low, high = sensors.valid_range(spec.sensor, spec.unit)
     found = float(image.min()), float(image.max())
     tiny = spec.unit.startswith("reflectance_") and image.size > 1 and 0 <= found[1] <= 2

@@ -39,6 +39,7 @@ def base() -> ConfigDict:
     d.grid_px = 0  # side of the model's square input, in pixels
     d.resample = "bilinear"  # bilinear | nearest, for bands on another grid
     d.fit_px = 0  # > 0: crop or reflect images of varying size to this side
+    d.fit_steps = 0  # > 0: take so many steps, evenly spread, of series of varying length
     d.statistics = "computed"  # computed (on the train split) | published
     d.sampling = "uniform"  # uniform | inverse_frequency (of the classes), of the train split
     d.sampling_cap = 10.0  # largest expected number of times a sample is drawn in an epoch
@@ -160,6 +161,7 @@ RANGES = {
     "data.simulate_samples": (0, 10**7),
     "data.grid_px": (1, 10**5),
     "data.fit_px": (0, 10**5),
+    "data.fit_steps": (0, 10**4),
     "data.threads": (0, 256),
     "data.buffer": (1, 10**4),
     "data.stall_s": (1.0, 1e6),

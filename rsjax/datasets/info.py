@@ -7,6 +7,7 @@ about a dataset. It travels as JSON in the shard manifest.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -23,7 +24,8 @@ class ImageSpec:
         unit: name in `rsjax.sensors.UNITS`.
         gsd_m: ground sampling distance in metres.
         nodata: the value that marks missing pixels, or None. A pixel is nodata where every band
-            of the entry has this value.
+            of the entry has this value; with `math.nan`, where any band is NaN.
+        steps: length of a time series, 0 where it varies from sample to sample; None: no series.
     """
 
     sensor: str
@@ -34,6 +36,33 @@ class ImageSpec:
     unit: str
     gsd_m: float
     nodata: float | None = None
+    steps: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(height, width, bands), of a series (steps, height, width, bands); 0: varies."""
+        series = () if self.steps is None else (self.steps,)
+        return (*series, self.height, self.width, len(self.bands))
+
+    @property
+    def missing_is_nan(self) -> bool:
+        """Whether missing values are NaN."""
+        return self.nodata is not None and math.isnan(self.nodata)
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain JSON types; what is not said is left out, NaN is the text 'nan'."""
+        data = dataclasses.asdict(self)
+        if self.missing_is_nan:  # NaN is no JSON, and would not equal itself
+            data["nodata"] = "nan"
+        if self.steps is None:
+            del data["steps"]
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ImageSpec:
+        """The inverse of `to_json`."""
+        nodata = math.nan if data.get("nodata") == "nan" else data.get("nodata")
+        return cls(**{**data, "bands": tuple(data["bands"]), "nodata": nodata})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +81,8 @@ class DatasetInfo:
         nomenclature: name in `rsjax.landcover` of the label's classes.
         mask: (height, width) of the per-pixel reference, or None.
         mask_nomenclature: name in `rsjax.landcover` of the mask's classes, or None.
-        metadata: names of further text entries, e.g. `country`.
+        metadata: names of further text entries, e.g. `country`; the dates of a series `s2` are
+            `s2_dates`, joined by `;`.
         splits: official split names with their official sizes (0: no official size).
         rgb: (entry, (red, green, blue) band names) to draw a sample with.
         rgb_range: values drawn as black and white.
@@ -84,16 +114,14 @@ class DatasetInfo:
 
     def to_json(self) -> dict[str, Any]:
         """The card as plain JSON types."""
-        return dataclasses.asdict(self)
+        images = {name: spec.to_json() for name, spec in self.images.items()}
+        return {**dataclasses.asdict(self), "images": images}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DatasetInfo:
         """The inverse of `to_json`, also after a trip through a JSON file."""
         data = dict(data)
-        data["images"] = {
-            name: ImageSpec(**{**spec, "bands": tuple(spec["bands"])})
-            for name, spec in data["images"].items()
-        }
+        data["images"] = {k: ImageSpec.from_json(spec) for k, spec in data["images"].items()}
         entry, bands = data["rgb"]
         data["rgb"] = (entry, tuple(bands))
         data["rgb_range"] = tuple(data["rgb_range"])

@@ -22,7 +22,7 @@ from rsjax import sensors
 from rsjax.bundle import Model
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import ConfigError, ExportError
-from rsjax.input.preprocess import preprocess
+from rsjax.input.preprocess import preprocess, steps_of
 
 SMALLEST = 32  # pixels of the model's grid that every architecture takes
 # compute type: largest difference of a probability, and of its logarithm. The first alone would
@@ -62,7 +62,7 @@ class Graph:
         scopes = [side.scope for side in sides if not isinstance(side, int)]
         (batch,) = jax_export.symbolic_shape("b", scope=scopes[0] if scopes else None)
         return {
-            name: jax.ShapeDtypeStruct((batch, *_sides(spec), len(spec.bands)), spec.dtype)
+            name: jax.ShapeDtypeStruct((batch, *_shape(spec)), spec.dtype)
             for name, spec in self.model.inputs.images.items()
         }
 
@@ -180,9 +180,12 @@ def random_batch(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarra
     for name, spec in inputs.images.items():
         low, high = sensors.valid_range(spec.sensor, spec.unit)
         usual = next(known[b] for b in inputs.bands if b.startswith(f"{spec.sensor}/"))
-        mean, std = np.array([known.get(f"{spec.sensor}/{b}", usual) for b in spec.bands]).T
+        base = {band.partition("@")[0]: moments for band, moments in known.items()}
+        mean, std = np.array([base.get(f"{spec.sensor}/{b}", usual) for b in spec.bands]).T
+        steps = () if spec.steps is None else (spec.steps,)
         values = mean + std / np.sqrt(2) * sum(
-            rng.normal(size=(count, *sides, len(spec.bands))) for sides in ((1, 1), _sides(spec))
+            rng.normal(size=(count, *steps, *sides, len(spec.bands)))
+            for sides in ((1, 1), _sides(spec))
         )
         values = np.clip(values, low, high)
         if np.dtype(spec.dtype).kind in "iu":
@@ -220,16 +223,22 @@ def about_entries(graph: Graph) -> dict[str, Any]:
     return {
         "inputs": {
             name: {
-                **vars(spec),
+                **spec.to_json(),
                 "height": spec.height if isinstance(spec.height, int) else str(spec.height),
                 "width": spec.width if isinstance(spec.width, int) else str(spec.width),
-                "layout": "batch, rows, columns, bands",
+                "layout": "batch, rows, columns, bands"
+                if spec.steps is None
+                else "batch, steps, rows, columns, bands",
             }
             for name, spec in graph.model.inputs.images.items()
         },
         "step": graph.step,
         "output": "probabilities float32, classes last",
     }
+
+
+def _shape(spec: ImageSpec) -> tuple[Any, ...]:
+    return (*spec.shape[:-3], *_sides(spec), len(spec.bands))
 
 
 def _sides(spec: ImageSpec) -> tuple[Any, Any]:
@@ -242,9 +251,14 @@ def _say(model: Model) -> str:
 
 def _closed(model: Model) -> Model:
     """The model with a size for every entry: that of the grid, where images vary."""
-    grid = model.inputs.grid
+    grid, bands = model.inputs.grid, model.inputs.bands
     images = {
-        name: dataclasses.replace(s, height=s.height or grid[0], width=s.width or grid[1])
+        name: dataclasses.replace(
+            s,
+            height=s.height or grid[0],
+            width=s.width or grid[1],
+            steps=None if s.steps is None else steps_of(s, bands),
+        )
         for name, s in model.inputs.images.items()
     }
     return dataclasses.replace(model, inputs=dataclasses.replace(model.inputs, images=images))

@@ -1,7 +1,8 @@
 """From images as on disk to one standardised image, on the device, inside the jitted step.
 
-Bands are chosen by (sensor, band) name, brought to one grid, and standardised with the statistics
-of (sensor, band): never by position.
+Bands are chosen by (sensor, band) name, of a time series by name and step ('sensor/band@0'),
+brought to one grid, and standardised with the statistics of (sensor, band): never by position.
+Values that are missing (NaN, where the entry says so) become the mean of their band.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Inputs:
 
     Attributes:
         images: entries that the bands come from, by name.
-        bands: 'sensor/band', in the order of the model's channels.
+        bands: 'sensor/band', of a series 'sensor/band@step', in the order of the channels.
         mean: one per band, in the entry's unit.
         std: one per band.
         grid: (height, width) in pixels of the model's input.
@@ -43,15 +44,13 @@ class Inputs:
 
     def to_json(self) -> dict[str, Any]:
         """The inputs as plain JSON types."""
-        return dataclasses.asdict(self)
+        images = {name: spec.to_json() for name, spec in self.images.items()}
+        return {**dataclasses.asdict(self), "images": images}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Inputs:
         """The inverse of `to_json`."""
-        images = {
-            name: ImageSpec(**{**spec, "bands": tuple(spec["bands"])})
-            for name, spec in data["images"].items()
-        }
+        images = {name: ImageSpec.from_json(spec) for name, spec in data["images"].items()}
         lists = {k: tuple(data[k]) for k in ("bands", "mean", "std", "grid")}
         return cls(images=images, resample=data["resample"], **lists)
 
@@ -67,7 +66,7 @@ def make_inputs(
 
     Args:
         images: the entries of the shards.
-        bands: 'sensor/band' names, in the order of the channels.
+        bands: 'sensor/band' or 'sensor/band@step' names, in the order of the channels.
         statistics: {sensor: {band: {mean, std}}}.
         grid: (height, width) of the model's input.
         resample: see `Inputs`.
@@ -75,17 +74,18 @@ def make_inputs(
     Raises:
         SensorError: a band is not in the shards or has no usable statistics.
     """
-    known = {f"{s.sensor}/{b}": name for name, s in images.items() for b in s.bands}
+    known = {f"{s.sensor}/{b}": name for name, s in images.items() for b in names_of(s, bands)}
     missing = [b for b in bands if b not in known]
     if missing or not bands or len(set(bands)) != len(bands):
         what = (
             f"bands {missing} are not in the shards" if missing else f"bands {list(bands)} repeat"
         )
-        raise SensorError(f"{what}; they have {sorted(known)}. Set config.data.bands")
+        there = ", ".join(f"{s.sensor}/{b}" for s in images.values() for b in _told(s))
+        raise SensorError(f"{what}; they have {there}. Set config.data.bands")
     mean, std = [], []
     for band in bands:
         sensor, name = band.split("/")
-        found = statistics.get(sensor, {}).get(name)
+        found = statistics.get(sensor, {}).get(name.partition("@")[0])
         if not found or not np.isfinite(found["mean"]) or not found["std"] > 0:
             raise SensorError(
                 f"band {band}: no usable statistics ({found}); a constant or empty band cannot be "
@@ -101,15 +101,25 @@ def preprocess(inputs: Inputs) -> Callable[[Mapping[str, jax.Array]], jax.Array]
     """A function from a batch of raw entries to the model's input.
 
     Returns:
-        f({entry: (B, h, w, c)}) -> (B, H, W, C) float32, standardised, channels as `inputs.bands`.
+        f({entry: (B, h, w, c) or (B, t, h, w, c)}) -> (B, H, W, C) float32, standardised, channels
+        as `inputs.bands`.
     """
 
     def apply(batch: Mapping[str, jax.Array]) -> jax.Array:
         parts: dict[str, jax.Array] = {}
         for name, spec in inputs.images.items():
-            wanted = [b for b in spec.bands if f"{spec.sensor}/{b}" in inputs.bands]
-            chosen = np.array([spec.bands.index(b) for b in wanted])
-            image = batch[name][..., chosen].astype(jnp.float32)
+            names = names_of(spec, inputs.bands)
+            wanted = [b for b in names if f"{spec.sensor}/{b}" in inputs.bands]
+            chosen = np.array([names.index(b) for b in wanted])
+            image = batch[name]
+            if spec.steps is not None:  # the channels of a series: all bands step by step
+                image = jnp.moveaxis(image, 1, 3)
+                image = image.reshape(*image.shape[:3], -1)
+            image = image[..., chosen].astype(jnp.float32)
+            if spec.missing_is_nan:
+                at = [inputs.bands.index(f"{spec.sensor}/{b}") for b in wanted]
+                means = np.asarray(inputs.mean, np.float32)[at].reshape(1, 1, 1, -1)
+                image = jnp.where(jnp.isnan(image), means, image)
             image = resample(image, inputs.grid, inputs.resample)
             parts |= {f"{spec.sensor}/{b}": image[..., i] for i, b in enumerate(wanted)}
         x = jnp.stack([parts[band] for band in inputs.bands], axis=-1)
@@ -118,6 +128,35 @@ def preprocess(inputs: Inputs) -> Callable[[Mapping[str, jax.Array]], jax.Array]
         return (x - mean) * scale
 
     return apply
+
+
+def names_of(spec: ImageSpec, bands: Sequence[str]) -> list[str]:
+    """The names of an entry's channels: its bands, of a series with the step of each.
+
+    A series of varying length has as many steps as `bands` ask for.
+    """
+    if spec.steps is None:
+        return list(spec.bands)
+    steps = range(steps_of(spec, bands))
+    return [f"{band}@{step}" for step in steps for band in spec.bands]
+
+
+def steps_of(spec: ImageSpec, bands: Sequence[str]) -> int:
+    """Steps of a series; of one that varies, as many as 'sensor/band@step' names ask for."""
+    return spec.steps or 1 + max((_step(b) for b in bands), default=0)
+
+
+def _step(band: str) -> int:
+    _, _, step = band.partition("@")
+    return int(step) if step.isdecimal() else 0
+
+
+def _told(spec: ImageSpec) -> list[str]:
+    """The names of an entry's bands, for messages."""
+    if spec.steps is None:
+        return list(spec.bands)
+    last = spec.steps - 1 if spec.steps else "data.fit_steps - 1"
+    return [f"{band}@0 to @{last}" for band in spec.bands]
 
 
 def resample(image: jax.Array, grid: tuple[int, int], method: str) -> jax.Array:

@@ -29,8 +29,7 @@ def features(info: DatasetInfo, class_names: tuple[str, ...]) -> tfds.features.F
 
     spec: dict[str, Any] = {"id": tfds.features.Text()}
     for name, image in info.images.items():
-        shape = (image.height or None, image.width or None, len(image.bands))
-        spec[name] = tensor(shape, image.dtype)
+        spec[name] = tensor(tuple(side or None for side in image.shape), image.dtype)
     if info.label == "index":
         spec["label"] = tfds.features.ClassLabel(names=list(class_names))
     elif info.label == "multihot":

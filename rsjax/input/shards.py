@@ -87,7 +87,11 @@ def jobs(
     frozen = tuple(sorted(options.items()))
     opened = open_dataset(dataset, source, frozen)
     bytes_each = sum(
-        (s.height or 256) * (s.width or 256) * len(s.bands) * np.dtype(s.dtype).itemsize
+        (s.steps or 16 if s.steps is not None else 1)  # of a series that varies: a guess
+        * (s.height or 256)
+        * (s.width or 256)
+        * len(s.bands)
+        * np.dtype(s.dtype).itemsize
         for s in opened.info.images.values()
     )
     todo = []
@@ -247,11 +251,15 @@ def _check(
 
     for name, spec in info.images.items():
         image = example[name]
-        shape = (spec.height or image.shape[0], spec.width or image.shape[1], len(spec.bands))
-        if image.shape != shape or image.dtype != np.dtype(spec.dtype):
+        shape = spec.shape
+        if len(shape) == image.ndim:
+            shape = tuple(want or found for want, found in zip(shape, image.shape, strict=True))
+        if image.shape != shape or 0 in shape or image.dtype != np.dtype(spec.dtype):
             refuse(name, f"{image.dtype} {image.shape}", f"{spec.dtype} {shape}")
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            refuse(name, "NaN or infinite pixels", "finite ones")
+        if image.dtype.kind == "f":
+            bad = np.isinf(image) if spec.missing_is_nan else ~np.isfinite(image)
+            if bad.any():
+                refuse(name, "NaN or infinite pixels", "finite ones")
     if info.label == "index" and not 0 <= int(example["label"]) < len(classes):
         refuse("label", example["label"], f"0 to {len(classes) - 1}")
     if info.label == "multihot" and (

@@ -34,8 +34,10 @@ class ShardSource:
         root: folder of the shards.
         split: e.g. 'train' or 'train+validation'.
         columns: entries to read; None reads images, label and mask.
-        fit: {entry: (height, width)}: entries whose size varies are cropped, or padded by
-            reflection, about their centre to this size. Without it they are refused.
+        fit: {entry: (height, width) or (steps, height, width)}: entries whose size varies are
+            cropped, or padded by reflection, about their centre to this size, and of a series that
+            varies so many steps are taken, evenly spread (repeated, where it has fewer). Numbers
+            that do not vary are not looked at. Without it such entries are refused.
 
     Raises:
         ShardError: a shard is missing, has another size or record count than the manifest says,
@@ -47,15 +49,14 @@ class ShardSource:
         root: str | os.PathLike[str],
         split: str,
         columns: Sequence[str] | None = None,
-        fit: Mapping[str, tuple[int, int]] | None = None,
+        fit: Mapping[str, tuple[int, ...]] | None = None,
     ):
         self.manifest = manifests.load(root)
         self.split = split
         self.fit = dict(fit or {})
         info = self.manifest.info
         available: dict[str, tuple[str, tuple[int, ...]]] = {
-            name: (spec.dtype, (spec.height, spec.width, len(spec.bands)))
-            for name, spec in info.images.items()
+            name: (spec.dtype, spec.shape) for name, spec in info.images.items()
         }
         self._classes = len(self.manifest.nomenclature)
         if info.label:
@@ -69,11 +70,14 @@ class ShardSource:
             raise ShardError(f"{root}: no entries {unknown}; it has {sorted(available)}")
         self.columns = {k: v for k, v in available.items() if columns is None or k in columns}
         for name, (_, shape) in self.columns.items():
-            if 0 in shape and name not in self.fit:
-                raise ShardError(
-                    f"{root}: the images of entry '{name}' differ in size; say to what size they "
-                    "are cropped or padded, e.g. --config.data.fit_px=256"
-                )
+            if 0 in shape and 0 in self._shape(name):
+                what = "length: say how many steps to take, e.g. --config.data.fit_steps=4"
+                if 0 in self._shape(name)[-3:-1]:
+                    what = (
+                        "size; say to what size they are cropped or padded, e.g. "
+                        "--config.data.fit_px=256"
+                    )
+                raise ShardError(f"{root}: the images of entry '{name}' differ in {what}")
         self.shards = [shard for name in split.split("+") for shard in self._split(name)]
         self.paths = [self._checked(shard) for shard in self.shards]
         counts = (int(str(shard["records"])) for shard in self.shards)
@@ -190,7 +194,12 @@ class ShardSource:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         shape = self.columns[name][1]
-        return (*self.fit[name], *shape[2:]) if 0 in shape else shape
+        if 0 not in shape or name not in self.fit:
+            return shape
+        sides = shape[:-1]
+        wanted = self.fit[name][-len(sides) :]
+        wanted = (0,) * (len(sides) - len(wanted)) + tuple(wanted)
+        return (*(have or want for have, want in zip(sides, wanted, strict=True)), shape[-1])
 
     def being_read(self) -> str:
         """The shards that threads are reading at this moment."""
@@ -308,8 +317,10 @@ def _allow_open_files(count: int) -> None:
 
 
 def _fit(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Crops or pads (by reflection) an image (H, W, C) about its centre to `shape`."""
-    for axis in (0, 1):
+    """Crops or pads (by reflection) (H, W, C) about its centre, and takes steps of a series."""
+    if image.ndim == 4 and len(image) != shape[0]:
+        image = image[np.linspace(0, len(image) - 1, shape[0]).round().astype(int)]
+    for axis in (image.ndim - 3, image.ndim - 2):
         have, want = image.shape[axis], shape[axis]
         if have > want:
             start = (have - want) // 2

@@ -21,8 +21,9 @@ def of_image(image: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
     """Sums over the valid pixels of one image.
 
     Args:
-        image: (H, W, C) as on disk.
-        spec: its entry; a pixel is nodata where every band has `spec.nodata`.
+        image: (H, W, C) as on disk, or a series (T, H, W, C).
+        spec: its entry; a pixel is nodata where every band has `spec.nodata`, or any is NaN where
+            that is NaN.
 
     Returns:
         count and nodata (pixels), total, square, low and high (one value a band).
@@ -30,7 +31,10 @@ def of_image(image: np.ndarray, spec: ImageSpec) -> dict[str, Any]:
     bands = np.ascontiguousarray(image.reshape(-1, image.shape[-1]).T)  # (C, H * W): ten times
     nodata = 0  # as fast as sums over the first axis of few bands
     if spec.nodata is not None:
-        valid = (bands != np.asarray(spec.nodata, bands.dtype)).any(axis=0)
+        if spec.missing_is_nan:
+            valid = ~np.isnan(bands).any(axis=0)
+        else:
+            valid = (bands != np.asarray(spec.nodata, bands.dtype)).any(axis=0)
         nodata = int(valid.size - valid.sum())
         if nodata:
             bands = bands[:, valid]

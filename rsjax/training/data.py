@@ -83,7 +83,8 @@ def open_split(
 ) -> ShardSource:
     """The records of a split, with the entries that the models and the task need."""
     images = sorted({name for one in inputs for name in one.images})
-    fit = {name: (config.data.fit_px,) * 2 for name in images} if config.data.fit_px else {}
+    sides = (config.data.fit_steps, config.data.fit_px, config.data.fit_px)
+    fit = dict.fromkeys(images, sides) if any(sides) else {}
     target = "mask" if task == "segmentation" else "label"
     return ShardSource(root, split, columns=[*images, target], fit=fit)
 
@@ -307,6 +308,8 @@ def fingerprint(config: ConfigDict, made: manifest.Manifest, inputs: Inputs) -> 
         "sampling": None if d.sampling == "uniform" else chosen,
         "inputs": inputs.to_json(),
         "fit_px": config.data.fit_px,
+        # Absent, as in the checkpoints of before there were series, where none are.
+        **({"fit_steps": config.data.fit_steps} if config.data.fit_steps else {}),
     }
 
 

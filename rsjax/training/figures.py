@@ -22,6 +22,7 @@ from rsjax.input.source import ShardSource
 
 ACCENT, SECOND, GRID = "#0b5fa5", "#c2571a", "#dddddd"
 FIT_PX = 256  # side to which images of varying size are cropped or padded
+SHOWN_STEPS = 4  # of a time series, side by side
 PNG_PX = 128  # larger pictures are JPEG: 36 of them must stay small
 DPI = 110
 RANGE_SAMPLES = 64  # from which the range of a grey picture is taken
@@ -128,7 +129,8 @@ def pictures(
         bands = (info.images[entry].bands[0],) * 3
     spec = info.images[entry]
     height, width = spec.height or FIT_PX, spec.width or FIT_PX
-    fit = {entry: (height, width)} if 0 in (spec.height, spec.width) else {}
+    varies = 0 in (spec.height, spec.width)
+    fit = {entry: (SHOWN_STEPS, height, width)} if varies or spec.steps == 0 else {}
     source = ShardSource(shards, split, columns=[entry], fit=fit)
     channels = [spec.bands.index(band) for band in bands]
 
@@ -137,7 +139,9 @@ def pictures(
     if not colour:
         some = np.unique(np.linspace(0, len(source) - 1, RANGE_SAMPLES).round().astype(int))
         pixels = source.read(some)[entry]
-        valid = (pixels != spec.nodata).any(-1) if spec.nodata is not None else ...
+        valid = np.isfinite(pixels).all(-1)
+        if spec.nodata is not None and not spec.missing_is_nan:
+            valid &= (pixels != spec.nodata).any(-1)
         values = pixels[..., channels[0]][valid]
         low, high = np.percentile(values, (2, 98)) if values.size else (0.0, 1.0)
         origin = f"percentiles 2 and 98 of the band over {len(some)} samples across the split"
@@ -145,7 +149,10 @@ def pictures(
     step = every(height, width)
     span = max(float(high) - float(low), 1e-12)
     files = []
-    for image in source.read(indices)[entry][:, ::step, ::step, channels]:
+    for image in source.read(indices)[entry][..., ::step, ::step, channels]:
+        if spec.steps is not None:
+            image = _side_by_side(image)
+        image = np.nan_to_num(image, copy=False) if spec.missing_is_nan else image
         shade = np.clip((image.astype(np.float32) - np.float32(low)) / np.float32(span), 0, 1)
         pixels = np.ascontiguousarray((shade * 255).round().astype(np.uint8))
         small = max(pixels.shape[:2]) <= PNG_PX
@@ -159,9 +166,19 @@ def pictures(
     what = f"{', '.join(bands)} as red, green, blue" if colour else f"{bands[0]} in grey"
     said = f"{spec.sensor} {what}, linear from {low:.4g} (black) to {high:.4g} (white): {origin}."
     said += "" if colour else " These shards hold no bands for a colour picture."
-    said += f" Cropped or padded by reflection to {height} × {width} pixels." if fit else ""
+    if spec.steps is not None:
+        said += " Steps of the series from left to right"
+        said += f", {SHOWN_STEPS} of each, evenly spread." if not spec.steps else "."
+    said += f" Cropped or padded by reflection to {height} × {width} pixels." if varies else ""
     said += f" Every {step}th row and column is drawn." if step > 1 else ""
     return files, source.ids(indices), said
+
+
+def _side_by_side(series: np.ndarray) -> np.ndarray:
+    """At most `SHOWN_STEPS` steps of (T, h, w, c), evenly spread, as one picture."""
+    count = min(len(series), SHOWN_STEPS)
+    chosen = series[np.linspace(0, len(series) - 1, count).round().astype(int)]
+    return np.concatenate(list(chosen), axis=1)
 
 
 def pixels(file: tuple[str, bytes, int]) -> np.ndarray:

@@ -13,6 +13,7 @@ from html import escape
 import numpy as np
 
 from rsjax import sealed
+from rsjax.datasets.info import ImageSpec
 from rsjax.errors import ConfigError
 from rsjax.input import manifest as manifests
 from rsjax.input.manifest import Manifest
@@ -120,7 +121,7 @@ def _about(made: Manifest) -> str:
             f'<code style="white-space:nowrap">{escape(name)}</code>',
             escape(spec.sensor),
             escape(", ".join(spec.bands)),
-            f"{spec.height} × {spec.width}" if spec.height and spec.width else "of varying size",
+            _size(spec),
             f"{spec.gsd_m:g}",
             escape(spec.dtype),
             escape(draw.UNITS.get(spec.unit, spec.unit)),
@@ -135,6 +136,11 @@ def _about(made: Manifest) -> str:
         f"<h2>The dataset</h2>\n{page.table(('', ''), rows, text=(1,))}\n<h3>Images</h3>\n"
         + page.table(head, images, text=(2,), label="images")
     )
+
+
+def _size(spec: ImageSpec) -> str:
+    sides = f"{spec.height} × {spec.width}" if spec.height and spec.width else "of varying size"
+    return sides if spec.steps is None else f"{spec.steps or 'varying'} steps, {sides}"
 
 
 def _named(classes: Nomenclature | None) -> str:

@@ -95,7 +95,7 @@ def _centre(entries: records.Entries, made: Manifest) -> tuple[str, float, float
     name, spec = min(made.info.images.items(), key=lambda item: item[1].gsd_m)
     height, width = spec.height, spec.width
     if 0 in (height, width):
-        height, width, _ = (int(n) for n in entries[f"{name}/shape"])
+        *_, height, width, _ = (int(n) for n in entries[f"{name}/shape"])
     a, b, c, d, e, f = records.tensor(entries, "transform", "float64", (6,)).tolist()
     column, row = width / 2, height / 2
     return records.text(entries, "crs"), a * column + b * row + c, d * column + e * row + f
@@ -143,10 +143,11 @@ def band_values(
     for index in indices.tolist():
         entries = source.entries(index)
         for name, spec in made.info.images.items():
-            shape = (spec.height, spec.width, len(spec.bands))
-            image = records.tensor(entries, name, spec.dtype, shape).reshape(-1, len(spec.bands))
+            image = records.tensor(entries, name, spec.dtype, spec.shape).reshape(
+                -1, len(spec.bands)
+            )
             valid = np.isfinite(image).all(axis=1)
-            if spec.nodata is not None:
+            if spec.nodata is not None and not spec.missing_is_nan:
                 valid &= (image != spec.nodata).any(axis=1)
             pixels[name] += len(image)
             missing[name] += int((~valid).sum())

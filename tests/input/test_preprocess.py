@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -93,3 +95,47 @@ def test_constant_bands_and_missing_statistics_are_refused():
 def test_inputs_survive_json():
     inputs = make_inputs(IMAGES, ("sentinel1/VV", "sentinel2_l2a/B8A"), STATISTICS, (12, 12))
     assert Inputs.from_json(json.loads(json.dumps(inputs.to_json()))) == inputs
+
+
+SERIES = {
+    "s2": ImageSpec("sentinel2_l2a", ("B02", "B03"), 6, 6, "float32", "reflectance_1e4", 20.0,
+                    math.nan, steps=3),
+    "s1": IMAGES["s1"],
+}  # fmt: skip
+
+
+def test_steps_of_a_series_are_chosen_by_name():
+    names = ("sentinel2_l2a/B03@2", "sentinel1/VV", "sentinel2_l2a/B02@0", "sentinel2_l2a/B03@0")
+    inputs = make_inputs(SERIES, names, STATISTICS, (6, 6))
+    assert Inputs.from_json(json.loads(json.dumps(inputs.to_json()))) == inputs
+    series = np.random.default_rng(0).uniform(0, 4000, (3, 3, 6, 6, 2)).astype(np.float32)
+    x = np.asarray(jax.jit(preprocess(inputs))({"s2": series, "s1": raw()["s1"]}))
+    for channel, (step, band) in {0: (2, 1), 2: (0, 0), 3: (0, 1)}.items():
+        want = (series[:, step, ..., band] - (1000 + band)) / (300 + band)
+        np.testing.assert_allclose(x[..., channel], want, rtol=1e-5, atol=1e-5)
+
+
+def test_missing_values_are_the_mean_and_stay_in_their_band():
+    series = np.full((1, 3, 6, 6, 2), 2000, np.float32)
+    series[0, 1, 2, 3, 0] = np.nan
+    names = ("sentinel2_l2a/B02@1", "sentinel2_l2a/B03@1")
+    inputs = make_inputs(SERIES, names, STATISTICS, (6, 6))
+    x = np.asarray(preprocess(inputs)({"s2": series}))
+    assert x[0, 2, 3, 0] == 0
+    assert np.isfinite(x).all()
+    assert (np.delete(x[..., 0].ravel(), 2 * 6 + 3) == x[0, 0, 0, 0]).all()
+    assert (x[..., 1] == x[0, 0, 0, 1]).all()
+
+
+@pytest.mark.parametrize("band", ["sentinel2_l2a/B02", "sentinel2_l2a/B02@3", "sentinel1/VV@0"])
+def test_a_step_that_a_series_does_not_have_is_refused(band):
+    with pytest.raises(SensorError, match=r"not in the shards; they have .*B02@0 to @2"):
+        make_inputs(SERIES, (band,), STATISTICS, (6, 6))
+
+
+def test_a_series_of_varying_length_has_the_steps_asked_for():
+    images = {"s2": dataclasses.replace(SERIES["s2"], steps=0)}
+    inputs = make_inputs(images, ("sentinel2_l2a/B03@4",), STATISTICS, (6, 6))
+    series = np.random.default_rng(1).uniform(0, 4000, (2, 7, 6, 6, 2)).astype(np.float32)
+    x = np.asarray(preprocess(inputs)({"s2": series}))
+    np.testing.assert_allclose(x[..., 0], (series[:, 4, ..., 1] - 1001) / 301, rtol=1e-5, atol=1e-5)

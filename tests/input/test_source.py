@@ -65,3 +65,17 @@ def test_more_shards_than_files_may_be_open_raise_the_limit_or_say_so(monkeypatc
         ShardError, match="5000 shards need 5512 open files, the system allows 4096"
     ):
         source._allow_open_files(5000)
+
+
+@pytest.mark.parametrize(
+    ("have", "shape"), [((5, 9, 4, 1), (2, 6, 6, 1)), ((1, 6, 6, 2), (3, 6, 6, 2))]
+)
+def test_series_and_sizes_that_vary_are_brought_to_one(have, shape):
+    image = np.random.default_rng(0).normal(size=have)
+    found = source._fit(image, shape)
+    assert found.shape == shape
+    first, last = image[0], image[-1]
+    top, left = (have[1] - shape[1]) // 2, (shape[2] - have[2]) // 2
+    for got, whole in ((found[0], first), (found[-1], last)):
+        inner = got[:, left : left + have[2]] if left > 0 else got
+        np.testing.assert_array_equal(inner, whole[top : top + shape[1]])

@@ -50,3 +50,16 @@ def test_a_split_without_a_valid_pixel_has_no_mean():
     table = statistics.finish(empty, SPEC.bands)
     assert math.isnan(table["B02"]["mean"])
     assert table["B02"]["pixels"] == 0
+
+
+def test_a_pixel_with_a_missing_value_in_any_band_is_left_out_of_a_series():
+    spec = ImageSpec("s", ("a", "b"), 4, 4, "float32", "db", 10.0, math.nan, steps=3)
+    series = np.random.default_rng(0).normal(-10, 3, (3, 4, 4, 2)).astype(np.float32)
+    series[0, 1, 1, 0] = series[2, 3, 0, 1] = np.nan
+    found = statistics.finish(statistics.of_image(series, spec), spec.bands)
+    valid = series.reshape(-1, 2)[np.isfinite(series).all(-1).ravel()].astype(np.float64)
+    assert found["a"]["pixels"] == len(valid) == 46
+    assert found["a"]["nodata"] == 2
+    for i, band in enumerate(spec.bands):
+        np.testing.assert_allclose(found[band]["mean"], valid[:, i].mean(), rtol=1e-12)
+        np.testing.assert_allclose(found[band]["std"], valid[:, i].std(), rtol=1e-9)
