@@ -6,10 +6,11 @@ import itertools
 from typing import Any
 
 import numpy as np
-import shapely
 
-from rsjax.datasets import blocks
+from rsjax.datasets.scene_list import SPLITS
 from rsjax.errors import DatasetError
+
+FILE = "leakage.json"  # beside the shards
 
 
 def report(
@@ -31,17 +32,21 @@ def report(
     Raises:
         DatasetError: patches of different splits overlap; names a pair.
     """
+    import shapely  # by those alone who have patches to measure
+
+    from rsjax.datasets import blocks
+
     shapes, names = blocks.polygons(corners), np.array(split)
-    present = list(dict.fromkeys(split))
+    present = [name for name in SPLITS if name in names]
     nearest: dict[str, float] = {}
     for one, other in itertools.combinations(present, 2):
         a, b = np.flatnonzero(names == one), np.flatnonzero(names == other)
-        if len(hits := blocks.meeting(shapes[a], shapes[b], 0.0)[:, :1].T):
-            i, j = a[hits[0][0]], b[hits[0][1]]
-            count = blocks.meeting(shapes[a], shapes[b], 0.0).shape[1]
+        meeting = blocks.meeting(shapes[a], shapes[b], 0.0)
+        if meeting.size:
+            i, j = a[meeting[0, 0]], b[meeting[1, 0]]
             raise DatasetError(
-                f"{count} pairs of patches of splits '{one}' and '{other}' share ground, expected "
-                f"none: e.g. {keys[i]} and {keys[j]}. Give places that overlap one split, or "
+                f"{meeting.shape[1]} pairs of patches of splits '{one}' and '{other}' share "
+                f"ground, expected none: e.g. {keys[i]} and {keys[j]}. Give places that overlap one split, or "
                 "state split.buffer_m"
             )
         tree = shapely.STRtree(shapes[b])
@@ -58,8 +63,7 @@ def report(
 
 def lines(found: dict[str, Any]) -> list[str]:
     """A report in words, one line a fact."""
-    said = [f"{name}: {count} patches" for name, count in found["patches"].items()]
-    said += [
+    said = [
         f"between {pair.replace('-', ' and ')}: {metres:,.1f} m, no overlap"
         for pair, metres in found["nearest_m"].items()
     ]
