@@ -14,6 +14,7 @@ import shapely
 from rasterio import warp
 from rasterio.crs import CRS
 
+from rsjax.datasets import raster
 from rsjax.datasets.scene_grid import METRES_PER_DEGREE
 from rsjax.datasets.scene_list import SPLITS
 from rsjax.errors import DatasetError
@@ -36,7 +37,7 @@ class Plane:
         crs, extent = scenes[0]
         self.scale = (1.0, 1.0)
         self.crs = crs
-        if any(other != crs for other, _ in scenes):
+        if not all(raster.same_crs(other, crs) for other, _ in scenes):
             degrees = [warp.transform_bounds(c, CRS.from_epsg(4326), *box) for c, box in scenes]
             lon = (min(d[0] for d in degrees) + max(d[2] for d in degrees)) / 2
             lat = (min(d[1] for d in degrees) + max(d[3] for d in degrees)) / 2
@@ -66,7 +67,7 @@ class Plane:
         left, bottom, right, top = np.asarray(boxes, np.float64).T
         x = np.stack([left, right, right, left], axis=1)
         y = np.stack([top, top, bottom, bottom], axis=1)
-        if crs != self.crs:
+        if not raster.same_crs(crs, self.crs):
             flat = warp.transform(crs, self.crs, x.ravel(), y.ravel())
             x, y = (np.reshape(one, x.shape) for one in flat)
         return np.stack([x * self.scale[0], y * self.scale[1]], axis=-1)

@@ -46,8 +46,8 @@ def report(
             i, j = a[meeting[0, 0]], b[meeting[1, 0]]
             raise DatasetError(
                 f"{meeting.shape[1]} pairs of patches of splits '{one}' and '{other}' share "
-                f"ground, expected none: e.g. {keys[i]} and {keys[j]}. Give places that overlap one split, or "
-                "state split.buffer_m"
+                f"ground, expected none: e.g. {keys[i]} and {keys[j]}. Give places that "
+                "overlap one split, or state split.buffer_m"
             )
         tree = shapely.STRtree(shapes[b])
         _, found = tree.query_nearest(shapes[a], return_distance=True, all_matches=False)

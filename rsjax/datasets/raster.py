@@ -8,6 +8,7 @@ other files and the network.
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 import os
 import threading
@@ -32,7 +33,7 @@ OPEN = 64  # files that a process keeps open
 SAME = 0.01  # pixels by which two grids may lie apart: rounding of stored numbers
 
 # One process a core is what prepare runs; GDAL's own threads would only get in their way.
-_OPTIONS = {"GDAL_CACHEMAX": CACHE_MB, "GDAL_NUM_THREADS": "1", "CPL_VSIL_CURL_USE_HEAD": "NO"}
+_OPTIONS = {"GDAL_CACHEMAX": CACHE_MB * 2**20, "GDAL_NUM_THREADS": "1"}
 
 
 def locate(root: str, name: str) -> str:
@@ -89,10 +90,16 @@ def check_place(raster: Any, path: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=256)  # GDAL searches its tables each time
 def crs_name(crs: CRS) -> str:
     """`EPSG:code`, or WKT where it has no code."""
     code = crs.to_epsg()
     return f"EPSG:{code}" if code else str(crs.to_wkt())
+
+
+def same_crs(one: CRS, other: CRS) -> bool:
+    """Whether two coordinate systems have one name; to GDAL an unknown datum equals every other."""
+    return crs_name(one) == crs_name(other)
 
 
 def read_window(

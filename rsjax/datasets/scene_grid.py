@@ -287,7 +287,7 @@ def _area(where: str, used: list[_File], grid: Grid) -> Area:
     if crs.is_geographic or crs.linear_units_factor[1] != 1:
         raise DatasetError(f"{where}: grid in {grid.crs}, expected a projected one in metres")
     gsd = float(grid.gsd_m or 0)
-    if crs == finest.crs and abs(finest.transform.a - gsd) < SAME * gsd:
+    if raster.same_crs(crs, finest.crs) and abs(finest.transform.a - gsd) < SAME * gsd:
         return finest
     left, bottom, right, top = warp.transform_bounds(finest.crs, crs, *finest.extent)
     left, top = math.floor(left / gsd) * gsd, math.ceil(top / gsd) * gsd
@@ -305,7 +305,7 @@ def _parse_crs(text: str) -> CRS:
 def _factor(file: _File, area: Area, patch_px: int, overlap_px: int) -> int:
     """How many pixels of the grid a pixel of the file has a side, 0 where it must be resampled."""
     theirs, ours = file.area.transform, area.transform
-    if file.area.crs != area.crs or theirs.b or theirs.d:
+    if not raster.same_crs(file.area.crs, area.crs) or theirs.b or theirs.d:
         return _WARPED
     k = round(theirs.a / ours.a)
     grown = abs(theirs.a - k * ours.a) * file.area.width + abs(theirs.e - k * ours.e) * (

@@ -88,7 +88,8 @@ class SceneLabels:
             return self._painter.paint(transform, (height, width), bounds)
         out = np.full((height, width), IGNORE, np.uint8)
         for layer in self._layers:
-            found = self._encode(layer, *self._codes(rasters, layer, row, col, height, width))
+            codes, valid = self._codes(rasters, layer, row, col, height, width)
+            found = self._encode(f"{layer.path}, from {row}, {col} of its scene", codes, valid)
             out = np.where(out == IGNORE, found, out)
             if (out != IGNORE).all():
                 break
@@ -124,19 +125,20 @@ class SceneLabels:
         codes, alpha = raster.read_window(opened, layer.path, [1, last], row, col, height, width)
         return codes, _valid(codes, None) & (alpha > 0)
 
-    def _encode(self, layer: _Layer, codes: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        out = np.full(codes.shape, IGNORE, np.uint8)
-        found = codes[valid]
-        if found.dtype.kind == "f":
-            whole = found.astype(np.int64)
-            if not (whole == found).all():
+    def _encode(self, where: str, codes: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        if codes.dtype.kind == "f":
+            found = codes[valid]
+            if not (whole := found == np.rint(found)).all():
                 raise DatasetError(
-                    f"{layer.path}: code {found[whole != found][0]}, expected whole numbers; "
-                    "it is no raster of classes, or was resampled with another rule than nearest"
+                    f"{where}: code {found[~whole][0]}, expected whole numbers; it is no raster "
+                    "of classes, or was resampled with another rule than nearest"
                 )
-            found = whole
-        out[valid] = self.nomenclature.encode(found, layer.path)
-        return out
+            codes = np.where(valid, codes, 0).astype(np.int64)
+        if valid.all():
+            return self.nomenclature.encode(codes, where)
+        # What has no label may be any number: a code that is known stands in for it.
+        codes = np.where(valid, codes, np.asarray(self.nomenclature.codes[0], codes.dtype))
+        return np.where(valid, self.nomenclature.encode(codes, where), np.uint8(IGNORE))
 
     def _refuse_elsewhere(self, boxes: Sequence[tuple[float, ...]], path: str) -> None:
         if any(_overlap(box, self.area.extent) for box in boxes):
@@ -162,7 +164,7 @@ def _layer(path: str, labels: Labels, area: Area) -> _Layer:
         for a, b in zip(theirs.transform, area.transform, strict=True)
     )
     crs = theirs.crs
-    if crs != area.crs and (same or labels.trust_transform):
+    if not raster.same_crs(crs, area.crs) and (same or labels.trust_transform):
         names = f"{raster.crs_name(crs)}, and the images {raster.crs_name(area.crs)}"
         if not same:
             raise DatasetError(
@@ -184,7 +186,7 @@ def _layer(path: str, labels: Labels, area: Area) -> _Layer:
 def _offset(layer: _Layer, area: Area) -> tuple[int, int] | None:
     """Rows and columns from the layer's corner to the grid's, where their pixels are the same."""
     theirs, ours = layer.area.transform, area.transform
-    if layer.crs != area.crs or theirs.b or theirs.d:
+    if not raster.same_crs(layer.crs, area.crs) or theirs.b or theirs.d:
         return None
     grown = abs(theirs.a - ours.a) * area.width + abs(theirs.e - ours.e) * area.height
     col, row = (ours.c - theirs.c) / ours.a, (ours.f - theirs.f) / ours.e
@@ -193,7 +195,7 @@ def _offset(layer: _Layer, area: Area) -> tuple[int, int] | None:
 
 
 def _bounds(theirs: CRS, extent: tuple[float, ...], ours: CRS) -> tuple[float, ...]:
-    if theirs == ours:
+    if raster.same_crs(theirs, ours):
         return extent
     found: tuple[float, ...] = warp.transform_bounds(theirs, ours, *extent)
     return found

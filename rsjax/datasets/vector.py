@@ -41,7 +41,7 @@ class Features:
 
     def projected(self, crs: CRS) -> np.ndarray:
         """The geometries in another coordinate system."""
-        if crs == self.crs:
+        if raster.same_crs(crs, self.crs):
             return self.shapes
 
         def move(points: np.ndarray) -> np.ndarray:
