@@ -657,11 +657,15 @@ def test_real_worldcover_tile_as_labels_of_a_scene_in_utm(samples, tmp_path, rng
                 "EPSG:32632", "EPSG:4326", (left + a * col).ravel(), (top + e * row).ravel()
             )
             t = raster.transform
-            cols = np.floor((np.array(lon) - t.c) / t.a).astype(int)
-            rows = np.floor((np.array(lat) - t.f) / t.e).astype(int)
+            across, down = (np.array(lon) - t.c) / t.a, (np.array(lat) - t.f) / t.e
+            cols, rows = np.floor(across).astype(int), np.floor(down).astype(int)
             window = Window(cols.min(), rows.min(), np.ptp(cols) + 1, np.ptp(rows) + 1)
             codes = raster.read(1, window=window)[rows - rows.min(), cols - cols.min()]
-            np.testing.assert_array_equal(example["mask"].ravel(), classes.encode(codes))
+            # On the very edge between two pixels of the map either may hold.
+            edge = np.minimum(abs(across - np.rint(across)), abs(down - np.rint(down))) < 0.002
+            assert edge.mean() < 0.02
+            mask = example["mask"].ravel()
+            np.testing.assert_array_equal(mask[~edge], classes.encode(codes)[~edge])
             seen |= set(codes.tolist())
     assert len(examples) == 16
     assert len(seen) > 1
