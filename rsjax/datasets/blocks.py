@@ -76,8 +76,9 @@ class Plane:
 def of_patches(plane: Plane, corners: np.ndarray, side_m: float) -> np.ndarray:
     """Column and row of the block that holds each patch's centre, int64 (patches, 2)."""
     centre = corners.mean(axis=1)
-    col = np.floor((centre[:, 0] - plane.origin[0]) / side_m)
-    row = np.floor((plane.origin[1] - centre[:, 1]) / side_m)
+    # A centre on the line between two blocks is in the second, whatever its last digits.
+    col = np.floor((centre[:, 0] - plane.origin[0]) / side_m + _SHRUNK)
+    row = np.floor((plane.origin[1] - centre[:, 1]) / side_m + _SHRUNK)
     return np.stack([col, row], axis=1).astype(np.int64)
 
 

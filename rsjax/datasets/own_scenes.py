@@ -17,6 +17,7 @@ import numpy as np
 from rsjax import landcover, sensors, storage
 from rsjax.datasets import (
     base,
+    blocks,
     files,
     folder_card,
     products,
@@ -40,7 +41,8 @@ class OwnScenes:
     """Patches of scenes: `mask` uint8 (patch_px, patch_px), and an image entry for each pixel size.
 
     `image` where all bands have one size, otherwise `image_10m`, `image_20m`, ... Also `crs` and
-    `transform` of the mask's pixels, and as text `scene` and `date`. Keys are
+    `transform` of the mask's pixels, and as text `scene`, `date` and `block` (of the ground,
+    whatever the split rule; column and row from the first scene's corner). Keys are
     `<scene>@<row>_<column>`, in pixels of the scene's grid. A label under a missing pixel of the
     finest entry is 255.
 
@@ -82,7 +84,7 @@ class OwnScenes:
             nomenclature=self._classes[1],
             mask=(px, px),
             mask_nomenclature=self._classes[1],
-            metadata=("scene", "date"),
+            metadata=("scene", "date", "block"),
             splits=dict.fromkeys(scene_plan.names(given, self._locate), 0),
             rgb=(first, folder_card.drawn_bands(card)),
             rgb_range=folder_card.drawn_range(card),
@@ -137,6 +139,9 @@ class OwnScenes:
         example["crs"] = raster.crs_name(area.crs)
         example["transform"] = np.array([a, 0.0, c + a * col, 0.0, e, f + e * row])
         example["scene"], example["date"] = opened.id, opened.date
+        first = self._scene(0).images.area
+        given = self._list
+        example["block"] = scene_plan.block_of(given, self._plane, first, area, row, col)
         return example
 
     @functools.cached_property
@@ -164,6 +169,10 @@ class OwnScenes:
         return scene_plan.make(
             self._list, self._scene, self._rasters, self._locate, self._all_files(), where
         )
+
+    @functools.cached_property
+    def _plane(self) -> blocks.Plane:
+        return scene_plan.plane_of([self._scene(i) for i in range(len(self._list.scenes))])
 
     def _locate(self, name: str) -> str:
         return raster.locate(self._files.path, name)

@@ -27,7 +27,7 @@ from rsjax.datasets import files
 from rsjax.errors import DatasetError
 
 DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG"}
-CACHE_MB = 256  # decoded blocks of a process: a row of 512-pixel tiles of 12 bands is 135 MB
+CACHE_MB = 160  # decoded blocks of a process: a row of 512-pixel tiles of 12 bands is 135 MB
 OPEN = 64  # files that a process keeps open
 
 SAME = 0.01  # pixels by which two grids may lie apart: rounding of stored numbers

@@ -121,7 +121,7 @@ def make(
             "max_nodata, min_labelled or grid.patch_px"
         )
     px = given.grid.patch_px
-    plane = blocks.Plane([(s.images.area.crs, s.images.area.extent) for s in scenes])
+    plane = plane_of(scenes)
     boxes = [
         np.array([s.images.area.bounds(row, col, px, px) for row, col in places[owner == i]])
         for i, s in enumerate(scenes)
@@ -158,6 +158,30 @@ def make(
         corners[order], [keys[n] for n in order], [SPLITS[split[n]] for n in order], dropped
     )
     return Plan(splits, report)
+
+
+def plane_of(scenes: Sequence[Opened]) -> blocks.Plane:
+    """The plane in which patches of all scenes are split and measured."""
+    return blocks.Plane([(s.images.area.crs, s.images.area.extent) for s in scenes])
+
+
+def block_of(
+    given: SceneList, plane: blocks.Plane, first: Area, area: Area, row: int, col: int
+) -> str:
+    """The block of the ground that a patch lies in, as text.
+
+    Args:
+        given: `scenes.json`.
+        plane: of all scenes.
+        first: grid of the first scene, whose pixels measure the blocks.
+        area: grid of the patch's scene.
+        row: of the patch's first pixel.
+        col: likewise.
+    """
+    px = given.grid.patch_px
+    corners = plane.corners(area.crs, np.array([area.bounds(row, col, px, px)]))
+    across, down = blocks.of_patches(plane, corners, side_m(given, plane, first))[0].tolist()
+    return f"{across}_{down}"
 
 
 def names(given: SceneList, locate: Callable[[str], str]) -> list[str]:

@@ -167,12 +167,12 @@ def test_own_scenes_by_scene_and_by_polygons(downloads, tmp_path):
     assert list(dataset.info.splits) == ["train", "test"]
     assert all(key.startswith("west@") for key in dataset.keys("train"))
     assert len(dataset.keys("train")) == 5
-    assert dataset.report()["nearest_m"] == {"train-test": 960.0}  # the gap between the scenes
+    assert dataset.report()["nearest_m"] == {"train-test": 1280.0}  # the gap between the scenes
     scene_list.write(
-        dataclasses.replace(by_scene, split=scene_list.Split("scene", buffer_m=961.0)), where
+        dataclasses.replace(by_scene, split=scene_list.Split("scene", buffer_m=1281.0)), where
     )
     dropped = OwnScenes(root).report()["dropped"]
-    # In the west: 5 of 6 places. The upper row's last is 960 m from the east.
+    # In the west: 5 of 6 places. The upper row's last is 1,280 m from the east.
     assert dropped == {
         "more of the image missing than max_nodata": 1,
         "train, nearer to another split than buffer_m": 1,

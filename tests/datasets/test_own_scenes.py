@@ -128,7 +128,9 @@ def test_simulated_scenes_are_read_as_plain_rasterio_reads_them(downloads):
         np.testing.assert_array_equal(example["mask"], expected)
         seen.append(example["id"])
     assert len(seen) == len(set(seen)) == COUNT
-    assert dataset.read("west@0_0")["date"] == "2020-06-01"
+    first = dataset.read("west@0_0")
+    assert (first["date"], first["block"]) == ("2020-06-01", "0_0")
+    assert dataset.read("east@0_64")["block"] == "6_0"  # 3 patches, 1,280 m, one patch
 
 
 def test_card(downloads):

@@ -29,7 +29,7 @@ _CLASSES = {
     80: "lake 9 marsh 1",
 }
 _SCENES = (("west", "2020-06-01", 600_000.0), ("east", "2020-07-11", 0.0))
-_TOP, _GAP_M = 5_700_000.0, 960.0
+_TOP, _GAP_M = 5_700_000.0, 1280.0
 _CRS, _MAP_CRS = "EPSG:32631", "EPSG:3035"
 _LEAST = 6  # so that each split has a block
 
