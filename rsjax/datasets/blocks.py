@@ -15,7 +15,7 @@ from rasterio import warp
 from rasterio.crs import CRS
 
 from rsjax.datasets import raster
-from rsjax.datasets.scene_grid import METRES_PER_DEGREE
+from rsjax.datasets.scene_area import METRES_PER_DEGREE
 from rsjax.datasets.scene_list import SPLITS
 from rsjax.errors import DatasetError
 

@@ -22,7 +22,7 @@ from rsjax.datasets import (
     folder_card,
     products,
     raster,
-    scene_grid,
+    scene_images,
     scene_labels,
     scene_list,
     scene_plan,
@@ -131,7 +131,7 @@ class OwnScenes:
         example: base.Example = {"id": key, **opened.images.read(self._rasters, row, col)}
         mask = opened.labels.read(self._rasters, row, col, px, px)
         name, spec = next(iter(self.info.images.items()))
-        gone = scene_grid.missing(example[name], spec)
+        gone = scene_images.missing(example[name], spec)
         step = px // spec.height
         mask[np.repeat(np.repeat(gone, step, 0), step, 1)] = IGNORE
         a, _, c, _, e, f = tuple(area.transform)[:6]
@@ -243,7 +243,7 @@ class OwnScenes:
             )
         listed = product.files if product else scene.files
         nodata = products.NODATA if product and given.nodata is None else given.nodata
-        images = scene_grid.open_scene(
+        images = scene_images.open_scene(
             where,
             [(self._locate(file.path), file) for file in listed],
             given.grid,
@@ -255,8 +255,8 @@ class OwnScenes:
         )
         if 0 in self._opened and images.specs != self._opened[0].images.specs:
             raise DatasetError(
-                f"{where}: {scene_grid.describe(images.specs)}; expected, as the first scene has, "
-                f"{scene_grid.describe(self._opened[0].images.specs)}. Name the bands that all "
+                f"{where}: {scene_images.describe(images.specs)}; expected, as the first scene, "
+                f"{scene_images.describe(self._opened[0].images.specs)}. Name the bands that all "
                 "have under bands, or state grid.gsd_m, grid.crs or nodata"
             )
         labels = scene.labels or given.labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from rasterio.enums import Resampling
 from rsjax import landcover
 from rsjax.datasets import raster, vector
 from rsjax.datasets.raster import SAME, Rasters
-from rsjax.datasets.scene_grid import Area
+from rsjax.datasets.scene_area import Area
 from rsjax.datasets.scene_list import Labels
 from rsjax.errors import DatasetError
 from rsjax.landcover import IGNORE, Nomenclature
@@ -194,6 +195,7 @@ def _offset(layer: _Layer, area: Area) -> tuple[int, int] | None:
     return (round(row), round(col)) if apart <= SAME else None
 
 
+@functools.lru_cache(maxsize=1024)  # PROJ looks for the way anew each time
 def _bounds(theirs: CRS, extent: tuple[float, ...], ours: CRS) -> tuple[float, ...]:
     if raster.same_crs(theirs, ours):
         return extent

@@ -23,7 +23,8 @@ import shapely
 from rsjax import sealed
 from rsjax.datasets import blocks, leakage, vector
 from rsjax.datasets.raster import Rasters
-from rsjax.datasets.scene_grid import Area, SceneImages
+from rsjax.datasets.scene_area import Area
+from rsjax.datasets.scene_images import SceneImages
 from rsjax.datasets.scene_labels import SceneLabels
 from rsjax.datasets.scene_list import SPLITS, SceneList
 from rsjax.errors import DatasetError, DiskError

@@ -1,4 +1,4 @@
-"""The pixels of a scene: its grid, which file gives which band on it, and patches of its images.
+"""The images of a scene: which file gives which band on its grid, and patches of them.
 
 Files whose pixels are the grid's, or whole multiples of them that divide a patch, are read as they
 are, each size in an entry of its own (as in BigEarthNet: 10 m, 20 m, 60 m). All others are
@@ -12,40 +12,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import rasterio
-from rasterio import warp
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 
 from rsjax import sensors
-from rsjax.datasets import raster
+from rsjax.datasets import raster, scene_area
 from rsjax.datasets.info import ImageSpec
-from rsjax.datasets.raster import SAME, Rasters
+from rsjax.datasets.raster import Rasters
+from rsjax.datasets.scene_area import WARPED, Area
 from rsjax.datasets.scene_list import BandFile, Grid
 from rsjax.errors import DatasetError
-
-METRES_PER_DEGREE = 111_320.0  # along a meridian, and along the equator; to 0.6 %
-_WARPED = 0  # in place of a file's factor
-
-
-@dataclasses.dataclass(frozen=True)
-class Area:
-    """A grid of pixels on the ground: rows go down, columns to the right, no rotation."""
-
-    crs: CRS
-    transform: rasterio.Affine
-    height: int
-    width: int
-
-    def bounds(self, row: float, col: float, height: float, width: float) -> tuple[float, ...]:
-        """(left, bottom, right, top) of a window, in units of the coordinate system."""
-        a, _, c, _, e, f = tuple(self.transform)[:6]
-        return c + a * col, f + e * (row + height), c + a * (col + width), f + e * row
-
-    @property
-    def extent(self) -> tuple[float, ...]:
-        """(left, bottom, right, top) of all."""
-        return self.bounds(0, 0, self.height, self.width)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +106,7 @@ class SceneImages:
         height: int,
         width: int,
     ) -> np.ndarray:
-        if part.factor == _WARPED:
+        if part.factor == WARPED:
             area = self.area
             opened = rasters.warped(
                 part.path,
@@ -193,9 +168,10 @@ def open_scene(
     sensors.select(named, wanted or named, where)
     kept = set(wanted or named)
     used = [file for file in opened if kept & set(file.bands)]
-    area = _area(where, used, grid)
-    factors = {file.path: _factor(file, area, grid.patch_px, grid.overlap_px) for file in used}
-    area = _trimmed(area, used, factors)
+    area = scene_area.of_scene(where, (file.area for file in used), grid)
+    px, overlap = grid.patch_px, grid.overlap_px
+    factors = {file.path: scene_area.factor(file.area, area, px, overlap) for file in used}
+    area = scene_area.trimmed(area, ((file.area, factors[file.path]) for file in used))
     if area.height < grid.patch_px or area.width < grid.patch_px:
         raise DatasetError(
             f"{where}: {area.height}x{area.width} pixels, expected at least one patch of "
@@ -205,24 +181,17 @@ def open_scene(
     for file in used:
         by_step.setdefault(max(factors[file.path], 1), []).append(file)
     specs, parts = {}, {}
-    gsd = grid.gsd_m or round(pixel_metres(area), 3)
+    gsd = grid.gsd_m or round(scene_area.pixel_metres(area), 3)
     for step, group in sorted(by_step.items()):
         name = "image" if len(by_step) == 1 else f"image_{gsd * step:g}m".replace(".", "p")
         order = [b for f in group for b in f.bands if b in kept]
         order = [b for b in wanted if b in order] or order
-        px = grid.patch_px // step
+        side = px // step
         dtype, missing = _values(where, group, factors)
-        specs[name] = ImageSpec(sensor, tuple(order), px, px, dtype, unit, gsd * step, missing)
+        specs[name] = ImageSpec(sensor, tuple(order), side, side, dtype, unit, gsd * step, missing)
         parts[name] = [_part(file, order, factors[file.path]) for file in group]
     shift = _shift(where, stored_unit, unit)
     return SceneImages(where, area, specs, shift, grid.patch_px, parts)
-
-
-def pixel_metres(area: Area) -> float:
-    """Side of a pixel in metres; of degrees, along a meridian."""
-    if area.crs.is_geographic:
-        return float(abs(area.transform.e) * METRES_PER_DEGREE)
-    return float(abs(area.transform.e) * area.crs.linear_units_factor[1])
 
 
 def _header(path: str, file: BandFile, nodata: float | None) -> _File:
@@ -266,67 +235,6 @@ def _as_stored(path: str, nodata: float | None, dtype: str) -> float | None:
     return float(nodata)
 
 
-def _area(where: str, used: list[_File], grid: Grid) -> Area:
-    """The grid of a scene: that of its finest file, or the one that `scenes.json` states."""
-    finest = min(used, key=lambda file: abs(file.area.transform.a)).area
-    if grid.crs == "scene":
-        t = finest.transform
-        if t.b or t.d or t.a <= 0 or t.e >= 0 or abs(t.a + t.e) > 0.01 * t.a:
-            raise DatasetError(
-                f"{where}: transform {tuple(t)[:6]}, expected square pixels with north up; state "
-                "grid.crs and grid.gsd_m, so that it is resampled"
-            )
-        if grid.gsd_m is None or abs(pixel_metres(finest) - grid.gsd_m) < 0.02 * grid.gsd_m:
-            return finest
-        if finest.crs.is_geographic:
-            raise DatasetError(
-                f"{where}: pixels of about {pixel_metres(finest):.3g} m in degrees, expected "
-                f"grid.gsd_m={grid.gsd_m:g}; state grid.crs, e.g. the zone of UTM"
-            )
-    crs = finest.crs if grid.crs == "scene" else _parse_crs(grid.crs)
-    if crs.is_geographic or crs.linear_units_factor[1] != 1:
-        raise DatasetError(f"{where}: grid in {grid.crs}, expected a projected one in metres")
-    gsd = float(grid.gsd_m or 0)
-    if raster.same_crs(crs, finest.crs) and abs(finest.transform.a - gsd) < SAME * gsd:
-        return finest
-    left, bottom, right, top = warp.transform_bounds(finest.crs, crs, *finest.extent)
-    left, top = math.floor(left / gsd) * gsd, math.ceil(top / gsd) * gsd
-    width, height = math.ceil((right - left) / gsd), math.ceil((top - bottom) / gsd)
-    return Area(crs, rasterio.Affine(gsd, 0, left, 0, -gsd, top), height, width)
-
-
-def _parse_crs(text: str) -> CRS:
-    try:
-        return CRS.from_user_input(text)
-    except rasterio.errors.CRSError as error:
-        raise DatasetError(f"scenes.json: grid.crs={text!r}: {error}; state another") from error
-
-
-def _factor(file: _File, area: Area, patch_px: int, overlap_px: int) -> int:
-    """How many pixels of the grid a pixel of the file has a side, 0 where it must be resampled."""
-    theirs, ours = file.area.transform, area.transform
-    if not raster.same_crs(file.area.crs, area.crs) or theirs.b or theirs.d:
-        return _WARPED
-    k = round(theirs.a / ours.a)
-    grown = abs(theirs.a - k * ours.a) * file.area.width + abs(theirs.e - k * ours.e) * (
-        file.area.height
-    )
-    apart = max(abs(theirs.c - ours.c), abs(theirs.f - ours.f), grown)
-    fits = k >= 1 and apart <= SAME * ours.a and theirs.e < 0
-    # A file that is smaller by more than the rest of a patch leaves the grid's edge empty.
-    short = max(area.height - k * file.area.height, area.width - k * file.area.width)
-    divides = k >= 1 and patch_px % k == 0 and overlap_px % k == 0
-    return k if fits and divides and short < patch_px else _WARPED
-
-
-def _trimmed(area: Area, used: list[_File], factors: dict[str, int]) -> Area:
-    """The part of the grid that every file read as it is covers."""
-    native = [(file.area, factors[file.path]) for file in used if factors[file.path]]
-    height = min([area.height, *(a.height * k for a, k in native)])
-    width = min([area.width, *(a.width * k for a, k in native)])
-    return dataclasses.replace(area, height=height, width=width)
-
-
 def _values(where: str, group: list[_File], factors: dict[str, int]) -> tuple[str, float | None]:
     """Dtype and nodata of an entry; missing pixels of floats are NaN, whatever their files have."""
     dtype = np.result_type(*(file.dtype for file in group))
@@ -340,7 +248,7 @@ def _values(where: str, group: list[_File], factors: dict[str, int]) -> tuple[st
             "scenes.json"
         )
     (value,) = values
-    if value is None and any(factors[file.path] == _WARPED for file in group):
+    if value is None and any(factors[file.path] == WARPED for file in group):
         raise DatasetError(
             f"{where}: resampled to the grid, and without a value for the pixels outside the "
             "image; state nodata in scenes.json, e.g. 0"
@@ -353,7 +261,7 @@ def _part(file: _File, order: list[str], factor: int) -> _Part:
     indexes, places = zip(*pairs, strict=True)
     # Outside a resampled image of floats there is nothing but NaN to say so.
     nodata = file.nodata
-    if factor == _WARPED and nodata is None:
+    if factor == WARPED and nodata is None:
         nodata = math.nan
     return _Part(file.path, indexes, places, factor, nodata)
 
