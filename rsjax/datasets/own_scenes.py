@@ -101,7 +101,7 @@ class OwnScenes:
         return self._plan.report
 
     def fingerprint(self) -> str:
-        """See `rsjax.datasets.base.Dataset`; over `scenes.json`, the classes, sizes of the files.
+        """See `rsjax.datasets.base.Dataset`; over `scenes.json`, vector files, sizes of rasters.
 
         Compares the checksums that `scenes.json` states.
         """
@@ -113,7 +113,8 @@ class OwnScenes:
         content = {FILE: self._files.read(FILE)}
         if (name := self._classes[1]).endswith(".csv"):
             content["classes"] = self._files.read(os.path.relpath(name, self.source))
-        options = {"sizes": sizes, "report": self._plan.report}
+        vectors = [raster.sha256(path) for path in self._vector_files()]
+        options = {"sizes": sizes, "vectors": vectors, "report": self._plan.report}
         return base.fingerprint(self.info, options, self._plan.splits, content)
 
     def read(self, key: str) -> base.Example:
@@ -274,15 +275,25 @@ class OwnScenes:
         return self._features.get(labels)
 
     def _all_files(self) -> list[str]:
-        """The paths of all files that decide which patches there are, and what is in them."""
-        found = [FILE]
+        """The paths of the files, besides the list, that decide which patches there are."""
+        found = []
         for scene in self._list.scenes:
             listed = self._products[scene.product].files if scene.product else scene.files
             found += [file.path for file in listed]
             labels = scene.labels or self._list.labels
-            assert labels is not None
-            found += [*labels.raster, *([labels.vector] if labels.vector else [])]
-        found += [self._list.split.vector] if self._list.split.rule == "vector" else []
+            found += labels.raster if labels else ()
+        csv = [self._classes[1]] if self._classes[1].endswith(".csv") else []
         paths = [self._locate(name) for name in dict.fromkeys(found)]
-        csv = self._classes[1]
-        return paths + ([csv] if csv.endswith(".csv") else [])
+        return paths + self._vector_files() + csv
+
+    def _vector_files(self) -> list[str]:
+        """The paths of vector files; a Shapefile has its values and its place in others."""
+        given = [scene.labels or self._list.labels for scene in self._list.scenes]
+        names = [labels.vector for labels in given if labels and labels.vector]
+        names += [self._list.split.vector] if self._list.split.rule == "vector" else []
+        found = []
+        for path in map(self._locate, dict.fromkeys(names)):
+            stem, ending = os.path.splitext(path)
+            beside = (".shx", ".dbf", ".prj") if ending.lower() == ".shp" else ()
+            found += [path, *(p for p in map(stem.__add__, beside) if os.path.isfile(p))]
+        return found

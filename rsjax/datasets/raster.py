@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import Interleaving, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -90,6 +90,26 @@ def check_place(raster: Any, path: str) -> None:
         )
 
 
+def check_written(raster: Any, path: str) -> None:
+    """Refuses a GeoTIFF with tiles or strips that were never written: they read as zeros.
+
+    Only where no value marks missing pixels; otherwise such tiles are missing, and read so.
+    """
+    if raster.driver != "GTiff":
+        return
+    apart = range(1, raster.count + 1) if raster.interleaving != Interleaving.pixel else (1,)
+    for band in apart:
+        rows, cols = raster.block_shapes[band - 1]
+        for y in range(-(-raster.height // rows)):
+            for x in range(-(-raster.width // cols)):
+                if not raster.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band):
+                    raise DatasetError(
+                        f"{path}: rows {y * rows} to {(y + 1) * rows}, columns {x * cols} to "
+                        f"{(x + 1) * cols} were never written, expected a whole file. Restore it; "
+                        "or, if they are empty on purpose, state nodata in scenes.json"
+                    )
+
+
 @functools.lru_cache(maxsize=256)  # GDAL searches its tables each time
 def crs_name(crs: CRS) -> str:
     """`EPSG:code`, or WKT where it has no code."""
@@ -124,11 +144,15 @@ def read_window(
     return found
 
 
-def check_sha256(path: str, expected: str) -> None:
-    """Compares a file's content with its stated checksum, reading it once."""
+def sha256(path: str) -> str:
+    """The hex digest of a file's content, read in pieces."""
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: str, expected: str) -> None:
+    """Compares a file's content with its stated checksum."""
+    if (found := sha256(path)) != expected:
         raise DatasetError(
             f"{path}: sha256 {found}, expected {expected}, as scenes.json says. Restore the file, "
             "or correct the checksum"

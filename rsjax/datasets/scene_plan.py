@@ -30,6 +30,7 @@ from rsjax.datasets.scene_list import SPLITS, SceneList
 from rsjax.errors import DatasetError, DiskError
 from rsjax.landcover import IGNORE
 
+KEPT = 50  # lists of which it is remembered what was found
 NO_IMAGE = "more of the image missing than max_nodata"
 NO_LABELS = "fewer labelled pixels than min_labelled, or none"
 NEAR = "nearer to another split than buffer_m"
@@ -281,3 +282,5 @@ def _keep(memory: pathlib.Path, found: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, DiskError):  # it is only slower without
         memory.parent.mkdir(mode=0o700, exist_ok=True)
         sealed.write(memory, found)
+        for old in sorted(memory.parent.glob("*.json"), key=os.path.getmtime)[:-KEPT]:
+            old.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import shapely
 from rasterio.windows import Window
 
 from rsjax import landcover
-from rsjax.datasets import scene_list
+from rsjax.datasets import scene_list, scene_plan
 from rsjax.datasets.info import DatasetInfo
 from rsjax.datasets.own_scenes import OwnScenes
 from rsjax.datasets.scene_list import BandFile, Grid, Labels, Scene, SceneList, Split
@@ -329,6 +329,40 @@ def test_labels_of_one_transform_and_two_names_need_a_word(small):
         small(labels=apart).keys("train")
 
 
+def test_what_was_found_is_found_anew_when_a_file_changes(small, monkeypatch):
+    before = [e["id"] for e in every(small())]
+
+    def never(*_):
+        raise AssertionError("looked again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene_plan, "find", never)
+        assert [e["id"] for e in every(small())] == before
+        labels = small.labels.copy()
+        labels[:8] = 0
+        tif(small.folder / "labels.tif", labels)
+        with pytest.raises(AssertionError, match="looked again"):
+            every(small())
+    assert len(every(small())) == len(before) - 8
+
+
+def test_tiles_that_were_never_written_are_refused_or_missing(small):
+    profile = {"tiled": True, "blockxsize": 16, "blockysize": 16, "sparse_ok": True}
+    image = np.zeros_like(small.image)
+    image[:, :32] = small.image[:, :32]  # as a writer that was killed halfway
+    tif(small.folder / "a.tif", image, **profile)
+    report = small().report()
+    assert report["dropped"] == {"more of the image missing than max_nodata": 32}
+    with pytest.raises(DatasetError, match=r"a\.tif: rows 32 to 48, columns 0 to 16 were never"):
+        small(nodata=None).keys("train")
+    tif(small.folder / "a.tif", small.image, **profile)
+    assert len(every(small(nodata=None))) == 64
+    labels = np.where(image[0] > 0, small.labels, 0).astype(np.uint8)
+    tif(small.folder / "labels.tif", labels, **profile)
+    with pytest.raises(DatasetError, match=r"labels\.tif: rows 32 to 48.*were never written"):
+        small().keys("train")
+
+
 def test_fingerprint_and_pickle(small):
     dataset = small()
     first = dataset.fingerprint()
@@ -568,6 +602,10 @@ def test_real_points_label_the_pixels_that_they_lie_in(samples, tmp_path):
                 checked += 1
         np.testing.assert_array_equal(example["mask"], expected)
     assert checked > 500
+    before = dataset.fingerprint()
+    table = tmp_path / "landsat96_points.dbf"
+    table.write_bytes(table.read_bytes().replace(b"forest   ", b"water    ", 1))
+    assert OwnScenes(tmp_path).fingerprint() != before
 
 
 def amazon(samples, folder, grid, nodata=None):
