@@ -12,6 +12,7 @@ SHEETS = [
     ("bigearthnet_resnet", ""), ("bigearthnet_resnet", "s1"), ("bigearthnet_resnet", "s1_s2"),
     ("bigearthnet_resnet", "demo"), ("eurosat_resnet", ""), ("eurosat_resnet", "cpu"),
     ("ucmerced_resnet", ""), ("bigearthnet_unet", ""), ("bigearthnet_unet", "corine_l1"),
+    ("forty_unet", ""), ("forty_unet", "temporal"), ("forty_unet", "demo"),
     ("bigearthnet_unet", "demo"), ("bigearthnet_deeplab", ""), ("bigearthnet_deeplab", "corine_l3"),
     ("bigearthnet_deeplab", "demo"),
 ]  # fmt: skip
@@ -46,7 +47,7 @@ def test_models_and_bands_of_run_sheets_exist(name, variant):
     models.get(config.model.name, num_classes=3, **config.model.fields)
     for band in config.data.bands:
         sensor, own = band.split("/")
-        assert sensors.get(sensor).band(own)
+        assert sensors.get(sensor).band(own.partition("@")[0])
 
 
 def test_all_errors_are_reported_at_once_with_key_and_choices():

@@ -20,7 +20,13 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "forty": "forty.ForTy",
+    "levir_cd": "levir_cd.LevirCD",
+    "oscd": "oscd.OSCD",
+    "pastis": "pastis.PASTIS",
+    "planted": "planted.Planted",
     "scenes": "own_scenes.OwnScenes",
+    "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }
 
