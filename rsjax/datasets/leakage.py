@@ -69,3 +69,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     ]
     said += [f"left out, {reason}: {count} patches" for reason, count in found["dropped"].items()]
     return said
+
+
+def page(found: dict[str, Any]) -> str:
+    """A report as a part of the card beside the shards."""
+    return "\n## How far splits lie apart\n\n" + "".join(f"- {line}\n" for line in lines(found))

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 import pickle
 
 import numpy as np
@@ -17,7 +18,7 @@ from rsjax.datasets.info import DatasetInfo
 from rsjax.datasets.own_scenes import OwnScenes
 from rsjax.datasets.scene_list import BandFile, Grid, Labels, Scene, SceneList, Split
 from rsjax.errors import DatasetError, NomenclatureError, SensorError
-from rsjax.input import build, notes
+from rsjax.input import build, card, notes
 from rsjax.input.source import ShardSource
 
 COUNT = 9
@@ -159,6 +160,8 @@ def test_shards_hold_what_the_dataset_reads_and_tell_the_leakage(small, tmp_path
         np.testing.assert_array_equal(block["image"][i], dataset.read(key)["image"])
         np.testing.assert_array_equal(block["mask"][i], dataset.read(key)["mask"])
     assert notes.read(str(made.root), "leakage.json") == dataset.report()
+    page = (pathlib.Path(made.root) / card.FILE).read_text()
+    assert "## How far splits lie apart\n\n- between train and validation: 0.0 m" in page
     assert made.nomenclature.names == ("water", "forest", "town")
 
 
