@@ -10,7 +10,9 @@ Labels drawn on few polygons are few pixels: only these count, in the loss as in
 figures are told with intervals over blocks of the ground, for neighbouring patches are alike.
 
 Hardware, time and metric here: not yet run on real scenes. The demo is a small U-Net on 240 patches
-of two SIMULATED scenes with a map of WorldCover classes.
+of two SIMULATED scenes with a map of WorldCover classes; its figures say nothing about real ones:
+test mIoU 0.980 against 0.050 of the most frequent class, 1.5 minutes of CPU time (two cores of an
+AMD EPYC, 2026-11-25).
 """
 
 import ml_collections
