@@ -14,7 +14,9 @@ SHEETS = [
     ("ucmerced_resnet", ""), ("bigearthnet_unet", ""), ("bigearthnet_unet", "corine_l1"),
     ("forty_unet", ""), ("forty_unet", "temporal"), ("forty_unet", "demo"),
     ("bigearthnet_unet", "demo"), ("bigearthnet_deeplab", ""), ("bigearthnet_deeplab", "corine_l3"),
-    ("bigearthnet_deeplab", "demo"),
+    ("bigearthnet_deeplab", "demo"), ("buildings_xception_unet", ""),
+    ("buildings_xception_unet", "inria"), ("buildings_xception_unet", "massachusetts"),
+    ("buildings_xception_unet", "demo"), ("openearthmap_unet", ""), ("openearthmap_unet", "demo"),
 ]  # fmt: skip
 
 

@@ -58,9 +58,7 @@ def test_unknown_split_lists_the_known(name, tmp_path):
 
 
 def test_unknown_dataset_lists_the_known():
-    with pytest.raises(
-        ConfigError, match=r"'landsat'; known: bigearthnet, bigearthnet_v1, eurosat"
-    ):
+    with pytest.raises(ConfigError, match=r"'landsat'; known: bigearthnet, bigearthnet_v1, "):
         datasets.get("landsat")
 
 

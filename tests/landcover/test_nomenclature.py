@@ -94,6 +94,7 @@ SIZES = {
     **{"corine_l3": 44, "corine_l3_grid": 44, "corine_l2": 15, "corine_l1": 5},
     **{"bigearthnet19": 19, "bigearthnet43": 43, "eurosat": 10, "ucmerced": 21},
     **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
+    **{"buildings": 2, "openearthmap": 8},
     **{"forty": 8, "planted_species": 40},
     **{"buildings": 2, "change": 2, "pastis": 19},
 }

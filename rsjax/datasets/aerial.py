@@ -1,0 +1,312 @@
+"""Aerial images with a mask each: finding the pairs, cutting them into tiles, binary masks."""
+
+from __future__ import annotations
+
+import functools
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rsjax.datasets import base, files, geotiff, tiff, tiling
+from rsjax.datasets.info import DatasetInfo, ImageSpec
+from rsjax.errors import DatasetError
+
+RGB = ("red", "green", "blue")
+Colour = tuple[int, ...]  # (grey,) or (red, green, blue)
+BLACK: Colour = (0, 0, 0)
+RED: Colour = (255, 0, 0)
+WHITE: Colour = (255, 255, 255)
+
+
+class Pair(NamedTuple):
+    """The files of an image and of its mask, as paths inside the source."""
+
+    image: str
+    mask: str
+
+
+class Decoded(NamedTuple):
+    """An image (height, width, 3) uint8 with its mask (height, width) of class indices.
+
+    `texts` are further entries of its examples, `place` coordinate system and transform.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    texts: Mapping[str, str]
+    place: tuple[str, geotiff.Transform] | None = None
+
+
+class Tiled:
+    """A dataset of large images; the base of those whose images are cut when they are read.
+
+    An example has `rgb` (tile_px, tile_px, 3) uint8, `mask` (tile_px, tile_px) uint8 and `id`.
+    In the training split a label may come in several windows; in the others it comes once, in
+    the first window that has it, so that figures are those of whole images.
+
+    Args:
+        source: a folder or an archive.
+        info: the dataset's card.
+        tops: folders of the source that the layout may begin in, with `/` at the end, or ''.
+        probe: file or folder that tells which of them it is.
+        tiles: how the images are cut.
+        options: further options, for the fingerprint.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        info: DatasetInfo,
+        *,
+        tops: Sequence[str],
+        probe: str,
+        tiles: tiling.Tiling,
+        options: Mapping[str, Any] | None = None,
+    ):
+        self.source = os.fspath(source)
+        self.info = info
+        self._tops, self._probe = tops, probe
+        self._tiles = tiles
+        self._options = {**tiles.options, **(options or {})}
+        self._keys: dict[str, list[str]] = {}
+        self._last: tiling.Last[Decoded] = tiling.Last()
+
+    def _list(self, split: str) -> dict[str, Pair]:
+        """Image name -> files, in a fixed order."""
+        raise NotImplementedError
+
+    def _decode(self, name: str, pair: Pair) -> Decoded:
+        """One whole image."""
+        raise NotImplementedError
+
+    def _lists(self) -> dict[str, bytes]:
+        """Name -> content of the files that decide the splits."""
+        return {}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the source was written by `rsjax.datasets.simulate`."""
+        return base.is_simulated(self.source)
+
+    def keys(self, split: str) -> list[str]:
+        """The tiles of a split, image by image; reads the header of each image."""
+        base.check_split(self.info, split)
+        if split not in self._keys:
+            keys = []
+            for name, pair in self._pairs[split].items():
+                part = functools.partial(self._files.part, pair.image)
+                height, width = tiff.size(part, self._files.describe(pair.image))
+                keys += [tiling.key_of(name, w) for w in self._tiles.windows(height, width)]
+            self._keys[split] = keys
+        return list(self._keys[split])
+
+    def read(self, key: str) -> base.Example:
+        """One tile; see the class."""
+        found = tiling.parse_key(key)
+        split = self._split_of.get(found[0]) if found else None
+        if found is None or split is None:
+            raise base.unknown_key(self.info, self.source, key)
+        name, *offset = found
+        whole = self._last.get(name, lambda: self._checked(name, self._pairs[split][name]))
+        windows = self._tiles.windows(*whole.mask.shape)
+        window = next((w for w in windows if [w.row, w.column] == offset), None)
+        if window is None:
+            raise base.unknown_key(self.info, self.source, key)
+        example: base.Example = {
+            "id": key,
+            "rgb": self._tiles.cut(whole.image, window),
+            "mask": self._tiles.cut_mask(whole.mask, window, once=split != "train"),
+            **whole.texts,
+        }
+        if whole.place:
+            crs, (a, b, c, d, e, f) = whole.place
+            x = a * window.column + b * window.row + c
+            y = d * window.column + e * window.row + f
+            example["crs"], example["transform"] = crs, np.array([a, b, x, d, e, y])
+        return example
+
+    def fingerprint(self) -> str:
+        """See `rsjax.datasets.base.Dataset`."""
+        keys = {split: self.keys(split) for split in self.info.splits}
+        return base.fingerprint(self.info, self._options, keys, self._lists())
+
+    def _checked(self, name: str, pair: Pair) -> Decoded:
+        whole = self._decode(name, pair)
+        if whole.image.shape[:2] != whole.mask.shape:
+            raise DatasetError(
+                f"{self._files.describe(pair.mask)}: {whole.mask.shape} (height, width), expected "
+                f"{whole.image.shape[:2]} as {pair.image}. Restore both from the original "
+                "download, or leave the image out"
+            )
+        return whole
+
+    @functools.cached_property
+    def _files(self) -> files.Source:
+        return files.open_source(self.source, self.info.page)
+
+    @functools.cached_property
+    def _top(self) -> str:
+        return find_top(self._files, self._tops, self._probe)
+
+    @functools.cached_property
+    def _pairs(self) -> dict[str, dict[str, Pair]]:
+        """Split -> image name -> files."""
+        pairs = {split: self._list(split) for split in self.info.splits}
+        seen: dict[str, str] = {}
+        for split, names in pairs.items():
+            for name, pair in names.items():
+                if name in seen:
+                    raise DatasetError(
+                        f"{self._files.describe(pair.image)}: image {name!r} is both in split "
+                        f"'{seen[name]}' and in '{split}', expected each in one; restore the "
+                        "original layout"
+                    )
+                seen[name] = split
+        return pairs
+
+    @functools.cached_property
+    def _split_of(self) -> dict[str, str]:
+        return {name: split for split, names in self._pairs.items() for name in names}
+
+
+def rgb_spec(side_px: int, gsd_m: float) -> ImageSpec:
+    """The image entry of an aerial dataset."""
+    return ImageSpec("rgb", RGB, side_px, side_px, "uint8", "dn8", gsd_m)
+
+
+def find_top(source: files.Source, tops: Sequence[str], probe: str) -> str:
+    """The folder, with `/` at its end or '', that the layout begins in.
+
+    Raises:
+        DatasetError: there is none; names what was looked for and the dataset's page.
+    """
+    top = next((top for top in tops if source.exists(f"{top}{probe}")), None)
+    if top is None:
+        expected = ", ".join(f"{top}{probe}" for top in tops)
+        raise DatasetError(
+            f"{source.path}: not the official layout, expected one of {expected}. Download and "
+            f"unpack the dataset from {source.page}"
+        )
+    return top
+
+
+def find_pairs(
+    source: files.Source, images: str, masks: str, endings: Sequence[str], suffix: str = ""
+) -> dict[str, Pair]:
+    """Images and masks of two folders that have the same name.
+
+    Args:
+        source: the files.
+        images: folder of the images.
+        masks: folder of the masks.
+        endings: extensions of both; files with others and hidden ones are left alone.
+        suffix: what the name of a mask may have at its end, besides that of the image.
+
+    Returns:
+        Name without extension -> files, sorted by name.
+
+    Raises:
+        DatasetError: a missing folder, an image or a mask without the other, or a name twice.
+    """
+    found: list[dict[str, str]] = []
+    for folder, cut in ((images, ""), (masks, suffix)):
+        if not source.exists(folder):
+            raise source.missing(folder)
+        names: dict[str, str] = {}
+        for path in source.names(folder):
+            stem, ending = posixpath.splitext(posixpath.basename(path))
+            if ending not in endings or stem.startswith("."):
+                continue
+            stem = stem.removesuffix(cut)
+            if stem in names:
+                raise DatasetError(
+                    f"{source.describe(path)}: {stem!r} is also {names[stem]}, expected each once; "
+                    "move one of them away"
+                )
+            names[stem] = path
+        found.append(names)
+    ours, theirs = found
+    for left, right, folder in ((ours, theirs, masks), (theirs, ours, images)):
+        if alone := sorted(left.keys() - right.keys()):
+            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            raise DatasetError(
+                f"{source.describe(left[alone[0]])}{more}: no file of this name "
+                f"in {folder}, expected images and masks in pairs. Complete the "
+                f"download from {source.page}"
+            )
+    return {name: Pair(ours[name], theirs[name]) for name in sorted(ours)}
+
+
+def read_rgb(source: files.Source, path: str) -> tuple[np.ndarray, tiff.Header]:
+    """The pixels (height, width, 3) uint8 of a TIFF with three bands, and its header."""
+    header = tiff.parse(source.read(path), source.describe(path))
+    return tiff.pixels(header, shape=None, dtype="uint8", bands=3), header
+
+
+def place_of(header: tiff.Header, remedy: str) -> tuple[str, geotiff.Transform]:
+    """Coordinate system and transform of a GeoTIFF; `remedy` ends the error where it has none."""
+    try:
+        return geotiff.crs(header), geotiff.transform(header)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; {remedy}") from error
+
+
+def check_same_place(image: tiff.Header, mask: tiff.Header) -> None:
+    """Refuses an image and a mask that say they lie more than half a pixel apart."""
+    try:
+        ours, theirs = geotiff.transform(image), geotiff.transform(mask)
+    except DatasetError:  # one of them does not say
+        return
+    half = [max(abs(ours[0]), abs(ours[1])) / 2, max(abs(ours[3]), abs(ours[4])) / 2]
+    ends = [(0, 0), (image.height, image.width)]
+    apart = [np.abs(np.subtract(_corner(ours, *end), _corner(theirs, *end))) > half for end in ends]
+    if np.any(apart):
+        raise tiff.error(mask.where, f"transform {theirs}", f"{ours} as its image {image.where}")
+
+
+def _corner(transform: geotiff.Transform, row: int, column: int) -> tuple[float, float]:
+    a, b, c, d, e, f = transform
+    return a * column + b * row + c, d * column + e * row + f
+
+
+def binary_mask(stored: np.ndarray, where: str, colours: Mapping[Colour, int]) -> np.ndarray:
+    """Class indices of a mask that is stored as grey values or colours.
+
+    Args:
+        stored: (height, width) or (height, width, 3) uint8.
+        where: its file, for the error message.
+        colours: grey value or (red, green, blue) -> class index.
+
+    Returns:
+        uint8 (height, width).
+
+    Raises:
+        DatasetError: another value; names it and the first pixel that has it.
+    """
+    planes = stored[..., None] if stored.ndim == 2 else stored
+    if planes.shape[2] == 1:
+        table = np.full(256, 255, np.uint8)
+        for (grey,), index in colours.items():
+            table[grey] = index
+        mask = table[planes[..., 0]]
+    else:
+        mask = np.full(planes.shape[:2], 255, np.uint8)
+        for colour, index in colours.items():
+            same = planes[..., 0] == colour[0]
+            for band in (1, 2):
+                same &= planes[..., band] == colour[band]
+            mask[same] = index
+    bad = mask == 255
+    if bad.any():
+        row, column = divmod(int(np.argmax(bad)), bad.shape[1])
+        value = tuple(planes[row, column].tolist())
+        known = ", ".join(str(c[0] if len(c) == 1 else c) for c in colours)
+        raise DatasetError(
+            f"{where}: value {value[0] if len(value) == 1 else value} at (row, column) "
+            f"({row}, {column}), and {int(bad.sum()) - 1} more pixels of unknown value, expected "
+            f"{known}. Restore the file from the original download, or leave the image out"
+        )
+    return mask
