@@ -11,7 +11,7 @@ figures are told with intervals over blocks of the ground, for neighbouring patc
 
 Hardware, time and metric here: not yet run on real scenes. The demo is a small U-Net on 240 patches
 of two SIMULATED scenes with a map of WorldCover classes; its figures say nothing about real ones:
-test mIoU 0.980 against 0.050 of the most frequent class, 1.5 minutes of CPU time (two cores of an
+test mIoU 0.980 against 0.050 of the most frequent class, 1.8 minutes of CPU time (two cores of an
 AMD EPYC, 2026-11-25).
 """
 
