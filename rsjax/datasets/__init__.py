@@ -29,6 +29,7 @@ _DATASETS = {
     "oscd": "oscd.OSCD",
     "pastis": "pastis.PASTIS",
     "planted": "planted.Planted",
+    "scenes": "own_scenes.OwnScenes",
     "seasonet": "seasonet.SeasoNet",
     "sen2lulc": "sen2lulc.Sen2LULC",
     "spacenet2": "spacenet2.SpaceNet2",

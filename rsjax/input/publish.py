@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rsjax import landcover, sealed, storage
+from rsjax.datasets import leakage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.input import card, histograms, records, statistics
@@ -90,7 +91,10 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
                 for split, parts in by_split.items()
             },
         )
-        sealed.replace(stage / card.FILE, card.beside(made).encode())
+        page = card.beside(made)
+        if hasattr(dataset, "report"):  # of datasets that rsjax splits by place
+            page += leakage.page(dataset.report())
+        sealed.replace(stage / card.FILE, page.encode())
         manifests.save(made)
     # Last what says that all is there, on an object store as after a power loss.
     counted = [kind["file"] for split in made.histograms.values() for kind in split.values()]

@@ -30,6 +30,7 @@ _WRITERS = {
     "oscd": "oscd.write_oscd",
     "pastis": "pastis.write_pastis",
     "planted": "planted.write_planted",
+    "scenes": "own_scenes.write_scenes",
     "seasonet": "seasonet.write_seasonet",
     "sen2lulc": "sen2lulc.write_sen2lulc",
     "spacenet2": "spacenet2.write_spacenet2",
