@@ -44,16 +44,18 @@ def png(counted: Tally, nomenclature: Nomenclature, accuracy: Accuracy | None) -
     if accuracy is not None:
         area = accuracy.area
         known = np.isfinite(area.low[order])
+        label = f"adjusted by the sample, {100 * accuracy.level:g} % interval"
         below = np.where(known, area.value[order] - area.low[order], 0)
         above = np.where(known, area.high[order] - area.value[order], 0)
         axes.errorbar(area.value[order] / scale, at + shift, xerr=np.stack([below, above]) / scale,
                       fmt="o", color="black", markersize=4, capsize=4, linewidth=1.2,
-                      label=f"adjusted by the sample, {accuracy.level:.4g} interval")  # fmt: skip
+                      label=label)  # fmt: skip
         for i in np.flatnonzero(~known):
             axes.annotate(" no variation in the sample: no interval",
                           (area.value[order[i]] / scale, at[i] + shift), fontsize=7,
                           va="center", xytext=(4, 0), textcoords="offset points")  # fmt: skip
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+        legend = figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+        legend.get_patches()[0].set_facecolor("#bbbbbb")  # of any class, not of the first
     names = [textwrap.fill(nomenclature.names[c], 28) for c in order]
     axes.set_yticks(at, names, fontsize=8)
     axes.invert_yaxis()

@@ -156,7 +156,7 @@ def _areas(one: Tally, nomenclature: Nomenclature, accuracy: Accuracy | None) ->
     table.add_column("mapped ha", f"{covered:,.1f}", justify="right")
     table.add_column("share", justify="right")
     if accuracy is not None:
-        table.add_column(f"adjusted ha ({accuracy.level:.4g} interval)", justify="right")
+        table.add_column(f"adjusted ha ({100 * accuracy.level:g} % interval)", justify="right")
         table.add_column("user's", justify="right")
         table.add_column("producer's", justify="right")
     for c, name in enumerate(nomenclature.names):

@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
 import rasterio
 from rich.console import Console
 
@@ -101,6 +102,8 @@ def measure(
             f"({accuracy.counts.sum()} units; {words})",
             highlight=False,
         )
+        if any(np.isnan(f.low).any() for f in (accuracy.area, accuracy.users, accuracy.producers)):
+            console.print("±?: the sample shows no variation there, so no interval is known")
     console.print(
         f"areas on {areas.ellipsoid} ({_METHODS[areas.method]})\n"
         f"{prefix}.csv, {prefix}.json, {prefix}.png",

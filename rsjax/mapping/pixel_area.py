@@ -142,7 +142,8 @@ def _density(
 
     def place(dx: float, dy: float) -> np.ndarray:
         lon, lat = forward.transform(x + dx, y + dy)
-        lon, lat = np.radians(lon), np.radians(lat)
+        # PROJ says inf where there is no such place.
+        lon, lat = (np.radians(np.where(np.isfinite(v), v, np.nan)) for v in (lon, lat))
         sine = authalic(lat, a, b) / q_pole
         cosine = np.sqrt(np.maximum(0.0, 1 - sine**2))
         return np.stack([cosine * np.cos(lon), cosine * np.sin(lon), sine], axis=-1)

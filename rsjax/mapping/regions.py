@@ -7,6 +7,7 @@ area. A polygon is read against one block of the map at a time.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import exactextract
 import numpy as np
@@ -107,6 +108,8 @@ def tally(land_map: LandMap, areas: PixelAreas, regions: dict[str, object]) -> l
     count = len(land_map.nomenclature)
     shapes = np.array(list(regions.values()), object)
     shapely.prepare(shapes)
+    features = [{"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shape)}
+                for shape in shapes]  # fmt: skip
     pixels = np.zeros((len(shapes), count + 1))
     hectares = np.zeros((len(shapes), count + 1))
     for window, classes in land_map.blocks():
@@ -114,10 +117,11 @@ def tally(land_map: LandMap, areas: PixelAreas, regions: dict[str, object]) -> l
         meets = np.flatnonzero(shapely.intersects(shapes, shapely.box(*box)))
         if not len(meets):
             continue
+        raster = _numbered(classes.shape, box, land_map)
         slots = np.minimum(classes, count).ravel()
         of_pixel = np.broadcast_to(areas.block(window), classes.shape).ravel()
         for i in meets:
-            cells, share = _coverage(shapes[i], classes.shape, box, land_map)
+            cells, share = _coverage(features[i], raster)
             pixels[i] += np.bincount(slots[cells], share, count + 1)
             hectares[i] += np.bincount(slots[cells], share * of_pixel[cells], count + 1)
     if not pixels.any():
@@ -141,19 +145,21 @@ def _bounds(land_map: LandMap, window: Window) -> tuple[float, float, float, flo
     return min(x), min(y), max(x), max(y)
 
 
-def _coverage(
-    shape: object, size: tuple[int, int], box: tuple[float, float, float, float], land_map: LandMap
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices of a block's pixels that a polygon covers, and the share of each."""
+def _numbered(
+    size: tuple[int, int], box: tuple[float, float, float, float], land_map: LandMap
+) -> exactextract.raster.NumPyRasterSource:
+    """A block whose values are the flat indices of its pixels."""
+    # exactextract's grids are north up; of others the numbers of pixels are turned instead.
     flip = (slice(None, None, 1 if land_map.transform.e < 0 else -1),
             slice(None, None, 1 if land_map.transform.a > 0 else -1))  # fmt: skip
-    # exactextract's grids are north up; of others the numbers of pixels are turned instead.
     numbers = np.arange(size[0] * size[1], dtype=np.int32).reshape(size)[flip]
-    raster = exactextract.raster.NumPyRasterSource(np.ascontiguousarray(numbers), *box)
-    feature = {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shape)}
+    return exactextract.raster.NumPyRasterSource(np.ascontiguousarray(numbers), *box)
+
+
+def _coverage(
+    feature: dict[str, Any], raster: exactextract.raster.NumPyRasterSource
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices of a block's pixels that a polygon covers, and the share of each."""
     found = exactextract.exact_extract(raster, [feature], ["values", "coverage"])
-    properties = found[0]["properties"]
-    return (
-        np.asarray(properties["values"], np.int64).reshape(-1),
-        np.asarray(properties["coverage"], np.float64).reshape(-1),
-    )
+    cells, share = (found[0]["properties"][name] for name in ("values", "coverage"))
+    return np.asarray(cells, np.int64).reshape(-1), np.asarray(share, np.float64).reshape(-1)
