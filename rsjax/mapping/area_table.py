@@ -56,20 +56,33 @@ def tally(land_map: LandMap, areas: PixelAreas) -> Tally:
     count = len(land_map.nomenclature)
     pixels, hectares = np.zeros(count + 1, np.int64), np.zeros(count + 1)
     for window, classes in land_map.blocks():
-        of_pixel = areas.block(window)
-        slots = np.minimum(classes, count)  # pixels without a class go last
-        if of_pixel.shape[1] == 1:  # equal along a row: count rows, then weigh them
-            rows = _by_row(slots, count + 1)
-            pixels += rows.sum(axis=0)
-            hectares += np.broadcast_to(of_pixel[:, 0], len(rows)) @ rows
-        else:
-            pixels += np.bincount(slots.ravel(), minlength=count + 1)
-            hectares += np.bincount(slots.ravel(), of_pixel.ravel(), minlength=count + 1)
+        found = in_block(np.minimum(classes, count), areas.block(window), count + 1)
+        pixels += found[0]
+        hectares += found[1]
     if pixels[:-1].sum() == 0:
         raise SceneError(f"{land_map.path}: no pixel has a class; nothing to measure")
     return Tally(
         WHOLE, pixels[:-1].astype(float), hectares[:-1], float(pixels[-1]), float(hectares[-1])
     )
+
+
+def in_block(slots: np.ndarray, of_pixel: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and hectares of each of `count` values in a block.
+
+    Args:
+        slots: (rows, columns) values, 0 to count - 1.
+        of_pixel: hectares of the pixels, from `PixelAreas.block`.
+        count: how many values there are.
+
+    Returns:
+        (count,) int64 and (count,) float64.
+    """
+    if of_pixel.shape[1] > 1:
+        flat = slots.ravel()
+        return (np.bincount(flat, minlength=count),
+                np.bincount(flat, of_pixel.ravel(), minlength=count))  # fmt: skip
+    rows = _by_row(slots, count)  # pixels of a row are equal: count rows, then weigh them
+    return rows.sum(axis=0), np.broadcast_to(of_pixel[:, 0], len(rows)) @ rows
 
 
 def _by_row(slots: np.ndarray, count: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from rsjax.landcover import Nomenclature, nomenclature
 from rsjax.landcover.nomenclature import IGNORE
 
 NOMENCLATURE_TAG = "RSJAX_NOMENCLATURE"
-BLOCK_PIXELS = 2**22  # of one block that is read at once
+BLOCK_PIXELS = 2**20  # of one block that is read at once
 CACHE_BYTES = 64 * 2**20  # of GDAL; its default is a share of the machine's memory
 
 

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from rsjax.errors import SceneError
 from rsjax.mapping import vector
-from rsjax.mapping.area_table import Tally
+from rsjax.mapping.area_table import Tally, in_block
 from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.pixel_area import PixelAreas
 
@@ -117,10 +117,18 @@ def tally(land_map: LandMap, areas: PixelAreas, regions: dict[str, object]) -> l
         meets = np.flatnonzero(shapely.intersects(shapes, shapely.box(*box)))
         if not len(meets):
             continue
+        slots, of_pixel = np.minimum(classes, count), areas.block(window)
+        within = shapely.covers(shapes[meets], shapely.box(*box))
+        if within.any():
+            whole = in_block(slots, of_pixel, count + 1)
+            pixels[meets[within]] += whole[0]
+            hectares[meets[within]] += whole[1]
+        if within.all():
+            continue
         raster = _numbered(classes.shape, box, land_map)
-        slots = np.minimum(classes, count).ravel()
-        of_pixel = np.broadcast_to(areas.block(window), classes.shape).ravel()
-        for i in meets:
+        of_pixel = np.broadcast_to(of_pixel, classes.shape).ravel()
+        slots = slots.ravel()
+        for i in meets[~within]:
             cells, share = _coverage(features[i], raster)
             pixels[i] += np.bincount(slots[cells], share, count + 1)
             hectares[i] += np.bincount(slots[cells], share * of_pixel[cells], count + 1)
