@@ -16,16 +16,23 @@ MAP = flags.DEFINE_string("map", None, "GeoTIFF of class codes.", **SHARED)
 NOMENCLATURE = flags.DEFINE_string(
     "nomenclature", "", "What its codes mean, where it does not say: a name or a .csv.", **SHARED
 )
-REGIONS = flags.DEFINE_string("regions", "", "Polygons to measure: any vector file.")
-REGION_FIELD = flags.DEFINE_string("region_field", "", "Attribute with their names; default: name.")
-REFERENCE = flags.DEFINE_string("reference", "", "Labelled sample: .csv or any vector file.")
+REGIONS = flags.DEFINE_string("regions", "", "Polygons to measure: any vector file.", **SHARED)
+REGION_FIELD = flags.DEFINE_string(
+    "region_field", "", "Attribute with their names; default: name.", **SHARED
+)
+REFERENCE = flags.DEFINE_string(
+    "reference", "", "Labelled sample: .csv or any vector file.", **SHARED
+)
 REFERENCE_CRS = flags.DEFINE_string(
-    "reference_crs", "", "Of x and y in a .csv; default: the map's."
+    "reference_crs", "", "Of x and y in a .csv; default: the map's.", **SHARED
 )
 DESIGN = flags.DEFINE_string(
-    "design", "", "Of the sample: FILE.design.json, stratified or simple; default: the file beside."
+    "design",
+    "",
+    "Of the sample: FILE.design.json, stratified or simple; default: the file beside.",
+    **SHARED,
 )
-LEVEL = flags.DEFINE_float("level", 0.95, "Of the intervals.")
+LEVEL = flags.DEFINE_float("level", 0.95, "Of the intervals.", **SHARED)
 OUTPUT = flags.DEFINE_string(
     "output", "", "Files OUTPUT.csv, .json and .png; default: beside the map.", **SHARED
 )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from rsjax.errors import SceneError
@@ -110,7 +111,7 @@ def rows(
         Rows of equal keys; None where a figure does not exist. Estimates belong to the whole map.
     """
     found = []
-    for one in tallies:
+    for i, one in enumerate(tallies):
         covered = float(one.hectares.sum())
         for c, (code, name) in enumerate(zip(nomenclature.codes, nomenclature.names, strict=True)):
             share = float(one.hectares[c]) / covered if covered else None
@@ -118,7 +119,7 @@ def rows(
                    "pixels": float(one.pixels[c]), "hectares": float(one.hectares[c]),
                    "share": share}  # fmt: skip
             if accuracy is not None:
-                here = accuracy if one.name == WHOLE else None
+                here = None if i else accuracy
                 for what in ("area", "users", "producers"):
                     row |= _figures(here, what, c)
             found.append(row)
@@ -156,12 +157,14 @@ def terminal(
     tallies: Sequence[Tally], nomenclature: Nomenclature, accuracy: Accuracy | None
 ) -> list[Table]:
     """The tables to print: areas of each region, and the confusion matrix of a sample."""
-    tables = [_areas(one, nomenclature, accuracy if one.name == WHOLE else None) for one in tallies]
+    tables = [_areas(one, nomenclature, None if i else accuracy) for i, one in enumerate(tallies)]
     return tables + ([_matrix(nomenclature, accuracy)] if accuracy else [])
 
 
 def _areas(one: Tally, nomenclature: Nomenclature, accuracy: Accuracy | None) -> Table:
-    title = one.name + (f" ({one.outside:.1%} of it is beyond the map)" if one.outside else "")
+    title = escape(one.name) + (
+        f" ({one.outside:.1%} of it is beyond the map)" if one.outside else ""
+    )
     table = Table(title=title, title_justify="left", show_footer=True)
     covered = float(one.hectares.sum())
     table.add_column("class", "all classes")
@@ -176,7 +179,7 @@ def _areas(one: Tally, nomenclature: Nomenclature, accuracy: Accuracy | None) ->
         if one.pixels[c] == 0 and (accuracy is None or not accuracy.counts[:, c].any()):
             continue  # in the files it has its row
         share = one.hectares[c] / covered if covered else math.nan
-        cells = [name, _count(one.pixels[c]), f"{one.hectares[c]:,.1f}", f"{share:.2%}"]
+        cells = [escape(name), _count(one.pixels[c]), f"{one.hectares[c]:,.1f}", f"{share:.2%}"]
         if accuracy is not None:
             cells += [
                 _interval(accuracy.area, c, ",.1f"),
@@ -207,7 +210,7 @@ def _matrix(nomenclature: Nomenclature, accuracy: Accuracy) -> Table:
     table = Table(title="sample units: rows map, columns reference", title_justify="left")
     table.add_column("")
     for c in seen:
-        table.add_column(nomenclature.names[c], justify="right")
+        table.add_column(escape(nomenclature.names[c]), justify="right")
     for c in seen:
-        table.add_row(nomenclature.names[c], *(str(n) for n in accuracy.counts[c, seen]))
+        table.add_row(escape(nomenclature.names[c]), *(str(n) for n in accuracy.counts[c, seen]))
     return table

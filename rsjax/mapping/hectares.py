@@ -98,9 +98,10 @@ def measure(
     if accuracy is not None:
         overall = accuracy.overall
         console.print(
-            f"overall accuracy {overall.value:.4f}, standard error {overall.se:.4f} "
-            f"({accuracy.counts.sum()} units; {words})",
+            f"overall accuracy {overall.value:.4f} ({overall.low:.4f} – {overall.high:.4f}), "
+            f"standard error {overall.se:.4f} ({accuracy.counts.sum()} units; {words})",
             highlight=False,
+            markup=False,
         )
         if any(np.isnan(f.low).any() for f in (accuracy.area, accuracy.users, accuracy.producers)):
             console.print("±?: the sample shows no variation there, so no interval is known")
@@ -108,6 +109,7 @@ def measure(
         f"areas on {areas.ellipsoid} ({_METHODS[areas.method]})\n"
         f"{prefix}.csv, {prefix}.json, {prefix}.png",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     return found

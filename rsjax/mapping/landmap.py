@@ -114,7 +114,11 @@ class LandMap:
         if codes.dtype.kind == "f":
             codes = self._whole(codes, absent, window)
         # Pixels without data may hold any code: a known one stands in for them.
-        known = np.where(absent, np.array(self.nomenclature.codes[0], codes.dtype), codes)
+        known = codes
+        if absent.any():
+            stand_in = self.nomenclature.codes[0]
+            wide = codes if stand_in <= np.iinfo(codes.dtype).max else codes.astype(np.int32)
+            known = np.where(absent, np.array(stand_in, wide.dtype), wide)
         try:
             found = self.nomenclature.encode(known, self.path)
         except NomenclatureError:

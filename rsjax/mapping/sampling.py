@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rsjax.errors import ConfigError
@@ -59,6 +60,8 @@ def sample(
     """
     if (units > 0) == (target_se > 0):
         raise ConfigError("give either --units=N or --target_se=SE, e.g. --target_se=0.01")
+    if not 0 <= omission <= 1:
+        raise ConfigError(f"--omission={omission}, expected a share from 0 to 1, e.g. 0.01")
     prefix = output or f"{os.path.splitext(map_path)[0]}_sample"
     # Labels that took weeks must not be lost to a second run.
     for ending in (".gpkg", ".csv", sample_files.ENDING):
@@ -103,8 +106,9 @@ def sample(
         f"{every.sum()} units; expected standard error of {assumed['target']} with these "
         f"conjectures: {expected:.4f}" + (" of the area" if target_class else ""),
         highlight=False,
+        markup=False,
     )
-    console.print("\n".join(map(str, files)), highlight=False, soft_wrap=True)
+    console.print("\n".join(map(str, files)), highlight=False, markup=False, soft_wrap=True)
     return files
 
 
@@ -134,6 +138,11 @@ def _table(
     for name in ("stratum", "pixels", "ha", "conjectured", "units"):
         table.add_column(name, justify="left" if name == "stratum" else "right")
     for i, c in enumerate(present.tolist()):
-        table.add_row(classes.names[c], f"{counted.pixels[c]:,.0f}", f"{counted.hectares[c]:,.1f}",
-                      f"{shares[i]:.3g}", str(units[c]))  # fmt: skip
+        table.add_row(
+            escape(classes.names[c]),
+            f"{counted.pixels[c]:,.0f}",
+            f"{counted.hectares[c]:,.1f}",
+            f"{shares[i]:.3g}",
+            str(units[c]),
+        )
     return table

@@ -254,6 +254,19 @@ def test_a_sample_as_points_gives_the_same_as_the_csv(labelled, tmp_path, capsys
         output=str(tmp_path / "b"),
     )  # fmt: skip
     assert by_points["areas"] == by_csv["areas"]
+
+    def moved(rows):
+        xy = shapely.get_coordinates(points)
+        return [
+            r | {"x": repr(x), "y": repr(y)} for r, (x, y) in zip(rows, xy.tolist(), strict=True)
+        ]
+
+    label(sample, truth, moved)
+    by_csv_elsewhere = hectares.measure(
+        path, sample=str(sample), sample_crs="EPSG:3035", design=str(tmp_path / "moved.json"),
+        output=str(tmp_path / "c"),
+    )  # fmt: skip
+    assert by_csv_elsewhere["areas"] == by_csv["areas"]
     capsys.readouterr()
 
 

@@ -79,6 +79,17 @@ def test_an_unknown_code_is_named_with_its_pixel_in_the_map(tmp_path, monkeypatc
         whole(land_map)
 
 
+def test_codes_too_large_for_the_file_are_no_trouble(tmp_path):
+    table = tmp_path / "own.csv"
+    rows = "300,far,#000000,,\n7,near,#ffffff,,\n"
+    table.write_text(f"# source: test\ncode,name,colour,parent,ignore\n{rows}")
+    codes = np.full((3, 3), 7, np.uint8)
+    codes[1, 1] = 0
+    path = maps.write(tmp_path / "map.tif", codes, tag="")
+    found = whole(landmap.read_map(path, str(table)))
+    assert np.array_equal(found, np.where(codes == 7, 1, 255))
+
+
 @pytest.mark.parametrize(
     ("options", "named", "message"),
     [

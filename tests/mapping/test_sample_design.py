@@ -188,6 +188,7 @@ def test_the_area_of_one_class_can_be_the_target(tmp_path, capsys):
         ({"units": 9, "target_se": 0.1}, ConfigError, "either"),
         ({"units": 99, "users_accuracy": ["Tree cover"]}, ConfigError, "CLASS=ACCURACY"),
         ({"units": 99, "users_accuracy": ["Tree=0.9"]}, NomenclatureError, "Tree cover"),
+        ({"units": 99, "omission": 2.0}, ConfigError, "--omission=2.0"),
         ({"target_se": 0.1, "target_class": "Wood"}, NomenclatureError, "--target_class"),
     ],
 )
