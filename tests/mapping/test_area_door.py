@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-import maps
+import area_maps as maps
 import matplotlib.image
 import numpy as np
 import pyogrio

@@ -1,4 +1,4 @@
-import maps
+import area_maps as maps
 import numpy as np
 import pytest
 import rasterio

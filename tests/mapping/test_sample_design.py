@@ -1,7 +1,7 @@
 import csv
 import json
 
-import maps
+import area_maps as maps
 import numpy as np
 import pyogrio
 import pytest
