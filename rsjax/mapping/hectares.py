@@ -14,7 +14,15 @@ from rich.console import Console
 import rsjax
 from rsjax import sealed
 from rsjax.errors import ConfigError
-from rsjax.mapping import area_chart, area_table, landmap, pixel_area, reference, regions
+from rsjax.mapping import (
+    area_chart,
+    area_table,
+    assessment,
+    landmap,
+    pixel_area,
+    reference,
+    regions,
+)
 from rsjax.mapping.area_estimate import Accuracy
 from rsjax.mapping.sample_files import sha256
 
@@ -63,12 +71,12 @@ def measure(
         areas = pixel_area.of_grid(land_map.crs, land_map.transform, land_map.shape)
         shapes = regions.read(region_file, land_map, region_field) if region_file else {}
         labelled = reference.read(sample, land_map, sample_crs) if sample else None
-        stated = reference.find_design(sample, design) if sample else ""
+        stated = assessment.find_design(sample, design) if sample else ""
         tallies = [area_table.tally(land_map, areas)]
         checksum = sha256(map_path)
         accuracy, words = None, ""
         if labelled is not None:
-            accuracy, words = reference.assess(
+            accuracy, words = assessment.assess(
                 labelled, stated, land_map, tallies[0], areas, checksum, level
             )
         if shapes:
