@@ -52,3 +52,11 @@ class WeightsError(RsjaxError):
 
 class ExportError(RsjaxError):
     """A model that cannot leave in the format asked for, or did and computes something else."""
+
+
+class SceneError(RsjaxError):
+    """A scene, map or vector file that cannot be read, or does not fit the others."""
+
+
+class SampleError(RsjaxError):
+    """A reference sample, or a design, from which no honest estimate follows."""
