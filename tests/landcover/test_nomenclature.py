@@ -94,6 +94,7 @@ SIZES = {
     **{"corine_l3": 44, "corine_l3_grid": 44, "corine_l2": 15, "corine_l1": 5},
     **{"bigearthnet19": 19, "bigearthnet43": 43, "eurosat": 10, "ucmerced": 21},
     **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
+    **{"dfc2020": 10, "lccs1": 16, "lccs2": 11, "lccs3": 10},
 }
 
 
@@ -436,7 +437,7 @@ def test_a_crosswalk_without_an_entry_for_a_class_is_an_error():
 
 def test_every_crosswalk_file_is_complete_and_says_where_it_comes_from():
     paths = sorted((tables.FOLDER / "crosswalks").glob("*.csv"))
-    assert len(paths) == 4
+    assert len(paths) == 5
     for path in paths:
         source, target = path.stem.split("_to_")
         load(source).crosswalk(load(target))
