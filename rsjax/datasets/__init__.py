@@ -20,6 +20,7 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "multisenge": "multisenge.MultiSenGE",
     "sen12ms": "sen12ms.SEN12MS",
     "ucmerced": "ucmerced.UCMerced",
 }

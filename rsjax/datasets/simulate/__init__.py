@@ -21,6 +21,7 @@ _WRITERS = {
     "bigearthnet_v1": "bigearthnet.write_v1",
     "eurosat": "scenes.write_eurosat",
     "eurosat_allbands": "scenes.write_eurosat_allbands",
+    "multisenge": "multisenge.write_multisenge",
     "sen12ms": "sen12ms.write_sen12ms",
     "ucmerced": "scenes.write_ucmerced",
 }
