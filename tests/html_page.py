@@ -2,7 +2,7 @@
 
 import html.parser
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 
 
 class Page(html.parser.HTMLParser):
@@ -11,10 +11,14 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.open, self.links, self.rows, self.text = [], [], {}, []
+        self.begin()
         self.feed(text)
         self.close()
         assert self.open == []
         self.all = " ".join(self.text)
+
+    def begin(self):
+        """For pages of which more is read."""
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
@@ -24,8 +28,12 @@ class Page(html.parser.HTMLParser):
             self.row = []
         elif tag in ("th", "td"):
             self.row.append({"text": "", "value": None})
-        elif tag == "data":
+        elif tag == "data" and "tr" in self.open:
             self.row[-1]["value"] = float(attrs["value"])
+        if tag == "img":
+            assert attrs["alt"]
+        if tag == "th":
+            assert attrs["scope"] in ("col", "row")
         if tag not in VOID:
             self.open.append(tag)
 
