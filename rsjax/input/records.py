@@ -143,7 +143,10 @@ def tensor(entries: Entries, name: str, dtype: str, shape: tuple[int, ...]) -> n
     Raises:
         ValueError: the entry is missing or has another size.
     """
-    if 0 in shape:
+    if shape.count(0) == 1 and name in entries:  # TFDS leaves one side that varies to the reader
+        rest = math.prod(side for side in shape if side) * np.dtype(dtype).itemsize
+        shape = tuple(side or len(entries[name]) // rest for side in shape)
+    elif 0 in shape:
         if f"{name}/shape" not in entries:
             raise ValueError(f"no entry '{name}'")
         found = tuple(entries[f"{name}/shape"])
