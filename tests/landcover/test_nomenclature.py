@@ -94,7 +94,7 @@ SIZES = {
     **{"corine_l3": 44, "corine_l3_grid": 44, "corine_l2": 15, "corine_l1": 5},
     **{"bigearthnet19": 19, "bigearthnet43": 43, "eurosat": 10, "ucmerced": 21},
     **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
-    **{"dfc2020": 10, "lccs1": 16, "lccs2": 11, "lccs3": 10},
+    **{"dfc2020": 10, "lccs1": 16, "lccs2": 11, "lccs3": 10, "multisenge": 14},
 }
 
 
