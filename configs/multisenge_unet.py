@@ -10,7 +10,7 @@ sees them as forty bands. The splits are ours, blocks of 20 km (`rsjax.datasets.
 what shares ground with another split is in none of the three. Roads and hedges are a pixel or two
 wide and rare, hence the weights.
 
-Hardware, time and metric here: not yet run on the real data. The demo is a small U-Net on 100
+Hardware, time and metric here: not yet run on the real data. The demo is a small U-Net on 80
 SIMULATED patches, two dates; its figures say nothing about real scenes: not yet run.
 """
 
@@ -56,13 +56,13 @@ def get_config(variant: str = "series") -> ml_collections.ConfigDict:
 
     if variant == "demo":
         c.data.data_dir = "data/simulated"
-        c.data.simulate_samples = 100
+        c.data.simulate_samples = 80
         c.model.name = "unet2015"
         c.model.fields = ml_collections.ConfigDict({"width": 8, "depth": 3})
         c.model.dtype = "float32"
         c.batch_size = 4
         c.eval_batch_size = 10
-        c.total_epochs = 8.0
+        c.total_epochs = 6.0
         c.early_stop_evals = 0
         c.optimizer.learning_rate = 3e-3
         c.schedule.warmup_steps = 10

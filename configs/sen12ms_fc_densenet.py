@@ -12,7 +12,7 @@ and only repeated at 10 m: no model can follow both them and the image, so bound
 low. Published for DeepLab v3+ on S2, hold-out scenes without savanna: mIoU 0.435.
 
 Hardware, time and metric here: not yet run on the real data. The demo is a small FC-DenseNet on 300
-SIMULATED scenes at 40 m; its figures say nothing about real scenes: not yet run.
+SIMULATED scenes; its figures say nothing about real scenes: not yet run.
 """
 
 import ml_collections
@@ -61,12 +61,12 @@ def get_config(variant: str = "s2") -> ml_collections.ConfigDict:
         c.data.data_dir = "data/simulated"
         c.data.simulate_samples = 300
         c.data.options = ml_collections.ConfigDict({"sensors": "s2"})
-        fields = {"stage_sizes": (2, 2, 2, 2, 2), "growth_rate": 8}
+        fields = {"stage_sizes": (1, 2, 4, 2, 1), "growth_rate": 8, "width": 8}
         c.model.fields = ml_collections.ConfigDict(fields)
         c.model.dtype = "float32"
-        c.batch_size = 8
+        c.batch_size = 4
         c.eval_batch_size = 16
-        c.total_epochs = 4.0
+        c.total_epochs = 2.0
         c.early_stop_evals = 0
         c.optimizer.learning_rate = 3e-3
         c.schedule.warmup_steps = 10

@@ -6,41 +6,29 @@ The land cover is of 500 m and only repeated at 10 m: blocky, and often wrong at
 
 Splits: `train_list.txt` and `test_list.txt` (162,555 and 18,106), each where it is there. In place
 of a missing list: what is on disk, the 26 official hold-out scenes for testing, the others for
-training, without the triplet whose radar is damaged (`DAMAGED`), which the lists leave out as well.
-There is no official validation set. `validation='scenes'`, ours, takes whole scenes from training,
-about one in ten: those where the sha256 of e.g. `ROIs1158_spring_63`, as a number, is a multiple
-of 10.
+training, without the triplet whose radar is damaged, ROIs1868_summer_s1_146_p202, which the lists
+leave out as well. There is no official validation set. `validation='scenes'`, ours, takes whole
+scenes from training, about one in ten: those where the sha256 of e.g. `ROIs1158_spring_63`, as a
+number, is a multiple of 10.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-import re
 
 import numpy as np
 
-from rsjax import landcover, storage
-from rsjax.datasets import base, files, geotiff, patches, tiff
+from rsjax import landcover
+from rsjax.datasets import base, geotiff, patches, tiff
 from rsjax.datasets.info import DatasetInfo, ImageSpec
+from rsjax.datasets.sen12ms_files import KEY, LISTS, PAGE, Files, for_validation, scene_of
 from rsjax.errors import ConfigError, DatasetError
-
-PAGE = "https://mediatum.ub.tum.de/1474000"
 
 # In the order of the files: B8A is the ninth.
 S2_BANDS = (
     "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12",
 )  # fmt: skip
-# Season -> its scenes that are for testing.
-HOLD_OUT = {
-    "ROIs1158_spring": (63, 146, 97, 124, 15, 17),
-    "ROIs1868_summer": (43, 131, 19, 104, 72, 15, 79),
-    "ROIs1970_fall": (120, 39, 144, 35, 61, 47, 30, 141),
-    "ROIs2017_winter": (64, 146, 32, 107, 135),
-}
-DAMAGED = "ROIs1868_summer_s2_146_p202"  # its Sentinel-1 file has NaN
-LISTS = {"train": "train_list.txt", "test": "test_list.txt"}
 SHARE_PERCENT = 10  # of a scene's pixels, from which `scene_label='shares'` gives it a class
 
 # labels -> (nomenclature of the codes on disk, band of the land cover file).
@@ -63,11 +51,8 @@ _DRAWING = {
     "s2": (("s2", ("B04", "B03", "B02")), (0.0, 3000.0)),
     "s1": (("s1", ("VV", "VH", "VV")), (-25.0, 0.0)),
 }
-_KEY = re.compile(rf"({'|'.join(HOLD_OUT)})_s2_(\d+)_p(\d+)")
-_FILE = re.compile(
-    rf"(?P<season>{'|'.join(HOLD_OUT)})/(?P<kind>s1|s2|lc)_(?P<scene>\d+)/"
-    r"(?P=season)_(?P=kind)_(?P=scene)_p(?P<patch>\d+)\.tif"
-)
+
+Place = tuple[str, geotiff.Transform]  # coordinate system and grid of an image
 
 
 class SEN12MS:
@@ -113,6 +98,7 @@ class SEN12MS:
         self._scene_label = base.choice("scene_label", scene_label, ("majority", "shares", "none"))
         self._validation = base.choice("validation", validation, ("scenes", "none"))
         self._only_on_disk = only_on_disk
+        self._files = Files(self.source, (*self._sensors, "lc"), only_on_disk)
         if savanna == "ignore" and (labels != "dfc2020" or scene_label == "majority"):
             raise ConfigError(
                 f"savanna='ignore' with labels={labels!r}, scene_label={scene_label!r}, expected "
@@ -155,20 +141,18 @@ class SEN12MS:
 
     def read(self, key: str) -> base.Example:
         """One triplet; see the class."""
-        if not (match := _KEY.fullmatch(key)):
+        if not KEY.fullmatch(key):
             raise base.unknown_key(self.info, self.source, key)
-        season, scene, _ = match.groups()
         example: base.Example = {"id": key}
-        place: tuple[str, geotiff.Transform] | None = None
-        for kind in (*self._sensors, "lc"):
-            example[kind], place = self._read(match, kind, place)
-        assert place is not None
-        mask = self._mask(example.pop("lc"), self._path(match, "lc"))
-        example["mask"] = mask
+        place: Place | None = None
+        for kind in self._sensors:
+            example[kind], place, _ = self._read(key, kind, place)
+        codes, place, where = self._read(key, "lc", place)
+        example["mask"] = mask = self._mask(codes, where)
         if self._scene_label != "none":
-            example["label"] = self._label(mask, self._path(match, "lc"))
-        example["season"] = season.split("_")[1]
-        example["scene"] = f"{season}_{scene}"
+            example["label"] = self._label(mask, where)
+        example["scene"] = scene_of(key)
+        example["season"] = example["scene"].split("_")[1]
         example["crs"], example["transform"] = place[0], np.array(place[1])
         return example
 
@@ -183,18 +167,14 @@ class SEN12MS:
             "only_on_disk": self._only_on_disk,
         }
         keys = {split: self.keys(split) for split in self.info.splits}
-        return base.fingerprint(
-            self.info, options, keys, {LISTS[side]: text for side, (_, text) in self._lists.items()}
-        )
+        lists = {LISTS[side]: content for side, (_, content) in self._files.lists.items()}
+        return base.fingerprint(self.info, options, keys, lists)
 
-    def _read(
-        self, match: re.Match[str], kind: str, place: tuple[str, geotiff.Transform] | None
-    ) -> tuple[np.ndarray, tuple[str, geotiff.Transform]]:
-        """Pixels of one file of a triplet and where it lies: within half a pixel of `place`."""
+    def _read(self, key: str, kind: str, place: Place | None) -> tuple[np.ndarray, Place, str]:
+        """Pixels, place and path of one file, which must lie at `place` if there is one."""
         bands, dtype = _KINDS[kind]
-        name, source = _name(match, kind), self._source_of(match, kind)
-        where = source.describe(name)
-        header = tiff.parse(source.read(name), where)
+        data, where = self._files.read(key, kind)
+        header = tiff.parse(data, where)
         pixels = tiff.pixels(header, shape=(256, 256), dtype=dtype, bands=bands)
         if kind == "s1" and not np.isfinite(pixels).all():
             count = int((~np.isfinite(pixels)).sum())
@@ -202,7 +182,7 @@ class SEN12MS:
         found = geotiff.crs(header), geotiff.transform(header)
         if place and (found[0] != place[0] or _apart(found[1], place[1])):
             raise tiff.error(where, f"lies at {found}", f"{place} as the rest of its triplet")
-        return pixels, place or found
+        return pixels, place or found, where
 
     def _mask(self, codes: np.ndarray, where: str) -> np.ndarray:
         raw, band = _LABELS[self._labels]
@@ -222,102 +202,12 @@ class SEN12MS:
             )
         return int(counts.argmax())
 
-    def _path(self, match: re.Match[str], kind: str) -> str:
-        return self._source_of(match, kind).describe(_name(match, kind))
-
-    def _source_of(self, match: re.Match[str], kind: str) -> files.Source:
-        season = match[1]
-        if (season, kind) not in self._sources:
-            raise DatasetError(
-                f"{self.source}: neither the folder {season} nor {season}_{kind}.tar is there, "
-                f"expected for {match[0]}. Download it from {PAGE}, or use only_on_disk=True"
-            )
-        return self._sources[season, kind]
-
-    @functools.cached_property
-    def _root(self) -> files.Source:
-        return files.open_source(self.source, PAGE)
-
-    @functools.cached_property
-    def _sources(self) -> dict[tuple[str, str], files.Source]:
-        """(season, kind) -> where its files are, as far as it is there."""
-        found = {}
-        for season in HOLD_OUT:
-            for kind in (*self._sensors, "lc"):
-                if self._root.exists(season):
-                    found[season, kind] = self._root
-                    continue
-                tars = (f"{self.source}/{season}_{kind}{end}" for end in (".tar", ".tar.gz"))
-                if path := next(filter(storage.is_file, tars), None):
-                    found[season, kind] = files.open_source(path, PAGE)
-        if not found:
-            raise DatasetError(
-                f"{self.source}: no season, expected folders {', '.join(HOLD_OUT)}. Download the "
-                f"dataset from {PAGE}"
-            )
-        return found
-
-    @functools.cached_property
-    def _on_disk(self) -> list[str]:
-        """The keys of all triplets on disk, by season, scene and patch.
-
-        Raises:
-            DatasetError: a misnamed image, or a triplet that lacks a file.
-        """
-        kinds = (*self._sensors, "lc")
-        found: dict[str, set[tuple[str, int, int]]] = {kind: set() for kind in kinds}
-        for source in dict.fromkeys(self._sources.values()):
-            for season in HOLD_OUT:
-                if not source.exists(season):
-                    continue
-                for name in source.names(season):
-                    if match := _FILE.fullmatch(name):
-                        number = (match["season"], int(match["scene"]), int(match["patch"]))
-                        if match["kind"] in found:
-                            found[match["kind"]].add(number)
-                    elif name.endswith(".tif") and not os.path.basename(name).startswith("."):
-                        raise DatasetError(
-                            f"{source.describe(name)}: not named as officially, expected e.g. "
-                            f"{season}/s2_1/{season}_s2_1_p30.tif; move the file away"
-                        )
-        whole = set.intersection(*found.values())
-        for kind in kinds:
-            for number in sorted(set.union(*found.values()) - found[kind]):
-                key = _key(*number)
-                if key != DAMAGED and not self._only_on_disk:
-                    match = _KEY.fullmatch(key)
-                    assert match is not None
-                    raise DatasetError(
-                        f"{self._path(match, kind)}: no such file, but others of its triplet are "
-                        "there; complete the download, or use only_on_disk=True"
-                    )
-        return [key for number in sorted(whole) if (key := _key(*number)) != DAMAGED]
-
-    @functools.cached_property
-    def _lists(self) -> dict[str, tuple[str, bytes]]:
-        """'train', 'test' -> path and content of the official list, as far as it is there."""
-        return {
-            side: (self._root.describe(name), self._root.read(name))
-            for side, name in LISTS.items()
-            if self._root.exists(name)
-        }
-
     @functools.cached_property
     def _splits(self) -> dict[str, list[str]]:
-        _ = self._sources  # what is missing shows first
-        sides = _listed(self._lists)
-        if self._only_on_disk:
-            there = set(self._on_disk)
-            sides = {side: [key for key in keys if key in there] for side, keys in sides.items()}
-        for side in LISTS:
-            if side not in sides:
-                sides[side] = [k for k in self._on_disk if _held_out(k) == (side == "test")]
-        seasons = {key.split("_s2_")[0]: key for keys in sides.values() for key in keys}
-        for match in filter(None, map(_KEY.fullmatch, seasons.values())):
-            _ = [self._source_of(match, kind) for kind in (*self._sensors, "lc")]
+        sides = self._files.sides
         if self._validation == "none":
             return sides
-        chosen = {key: for_validation(_scene(key)) for key in sides["train"]}
+        chosen = {key: for_validation(scene_of(key)) for key in sides["train"]}
         return {
             "train": [key for key in sides["train"] if not chosen[key]],
             "validation": [key for key in sides["train"] if chosen[key]],
@@ -330,57 +220,6 @@ def _apart(one: geotiff.Transform, other: geotiff.Transform) -> bool:
     half = abs(one[0]) / 2
     limits = (half / 256, half / 256, half, half / 256, half / 256, half)
     return any(abs(a - b) > limit for a, b, limit in zip(one, other, limits, strict=True))
-
-
-@functools.cache
-def for_validation(scene: str) -> bool:
-    """Whether a training scene, e.g. 'ROIs1158_spring_63', is for validation; see the module."""
-    return int(hashlib.sha256(scene.encode()).hexdigest(), 16) % 10 == 0
-
-
-def _listed(lists: dict[str, tuple[str, bytes]]) -> dict[str, list[str]]:
-    """'train', 'test' -> keys in the order of its list.
-
-    Raises:
-        DatasetError: a line that is no Sentinel-2 file name, is repeated, or whose scene belongs
-            to the other side.
-    """
-    found: dict[str, list[str]] = {}
-    seen: set[str] = set()
-    for side, (where, content) in lists.items():
-        found[side] = []
-        for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
-            if not (name := line.strip()):
-                continue
-            key = name.removesuffix(".tif")
-            if not _KEY.fullmatch(key) or key in seen or _held_out(key) != (side == "test"):
-                raise DatasetError(
-                    f"{where}:{number}: {name!r}, expected names as ROIs1868_summer_s2_146_p11.tif "
-                    f"of {'the' if side == 'test' else 'none of the'} official hold-out scenes, "
-                    "each once; download the list again"
-                )
-            seen.add(key)
-            found[side].append(key)
-    return found
-
-
-def _held_out(key: str) -> bool:
-    season, _, scene = _scene(key).rpartition("_")
-    return int(scene) in HOLD_OUT[season]
-
-
-def _scene(key: str) -> str:
-    """`ROIs1158_spring_s2_63_p30` -> `ROIs1158_spring_63`."""
-    return key.rpartition("_")[0].replace("_s2", "")
-
-
-def _key(season: str, scene: int, patch: int) -> str:
-    return f"{season}_s2_{scene}_p{patch}"
-
-
-def _name(match: re.Match[str], kind: str) -> str:
-    season, scene, patch = match.groups()
-    return f"{season}/{kind}_{scene}/{season}_{kind}_{scene}_p{patch}.tif"
 
 
 @functools.cache

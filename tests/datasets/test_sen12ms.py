@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from rsjax import landcover
-from rsjax.datasets import geotiff, sen12ms
+from rsjax.datasets import geotiff, sen12ms_files
 from rsjax.datasets.sen12ms import SEN12MS
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
@@ -68,7 +68,7 @@ def test_card_is_the_official_one(tmp_path):
     assert info.splits == {"train": 0, "validation": 0, "test": 18_106}
     official = SEN12MS(tmp_path, validation="none").info.splits
     assert official == {"train": 162_555, "test": 18_106}
-    found = {season.split("_")[1]: set(scenes) for season, scenes in sen12ms.HOLD_OUT.items()}
+    found = {season.split("_")[1]: set(scenes) for season, scenes in sen12ms_files.HOLD_OUT.items()}
     assert found == HOLD_OUT
     assert sum(map(len, found.values())) == 26
     sizes = {"igbp": 17, "dfc2020": 10, "lccs1": 16, "lccs2": 11, "lccs3": 10}
@@ -128,12 +128,12 @@ def test_examples_equal_rasterio(root):
 def test_simulation_has_the_oddities(root):
     masks = [SEN12MS(root).read(key)["mask"] for key in all_keys(SEN12MS(root))]
     assert any((mask[:, -21:] == 255).all() for mask in masks)  # borders without data
-    broken = sen12ms.DAMAGED.replace("_s2_", "_s1_")
+    broken = sen12ms_files.DAMAGED.replace("_s2_", "_s1_")
     assert broken == "ROIs1868_summer_s1_146_p202"
     pixels = by_gdal(root / "ROIs1868_summer" / "s1_146" / f"{broken}.tif")[0]
     assert np.isnan(pixels).any()
     with pytest.raises(DatasetError, match=rf"{broken}\.tif: 2400 values that are NaN"):
-        SEN12MS(root).read(sen12ms.DAMAGED)
+        SEN12MS(root).read(sen12ms_files.DAMAGED)
 
 
 def test_wavelengths_show_in_the_bands(root):
@@ -191,7 +191,7 @@ def test_splits_are_the_lists_less_whole_scenes(root):
     places = [{re.sub("_p.*", "", key) for key in dataset.keys(s)} for s in dataset.info.splits]
     assert all(places)
     assert sum(map(len, places)) == len(set.union(*places))
-    assert sen12ms.DAMAGED not in all_keys(dataset)
+    assert sen12ms_files.DAMAGED not in all_keys(dataset)
     whole = SEN12MS(root, validation="none")
     assert [f"{key}.tif" for key in whole.keys("train")] == train
     assert list(whole.info.splits) == ["train", "test"]
@@ -218,7 +218,7 @@ def test_partial_downloads(damaged):
     assert all_keys(SEN12MS(damaged)) == keys
     assert all_keys(SEN12MS(damaged, only_on_disk=True)) == keys[1:]
     assert all_keys(SEN12MS(damaged, only_on_disk=True, sensors="s2")) == keys
-    for name in sen12ms.LISTS.values():
+    for name in sen12ms_files.LISTS.values():
         (damaged / name).unlink()
     assert set(all_keys(SEN12MS(damaged, only_on_disk=True))) == set(keys[1:])
     with pytest.raises(DatasetError, match=r"s1_\d+_p\d+\.tif: no such file, but others.*only_on"):
@@ -239,7 +239,7 @@ def test_tars_read_as_folders(damaged):
     folders = SEN12MS(damaged)
     keys = all_keys(folders)
     expected = [folders.read(key) for key in keys]
-    for season in sen12ms.HOLD_OUT:
+    for season in sen12ms_files.HOLD_OUT:
         for kind in ("s1", "s2", "lc"):
             with tarfile.open(damaged / f"{season}_{kind}.tar", "w") as archive:
                 for folder in sorted((damaged / season).glob(f"{kind}_*")):
@@ -350,7 +350,7 @@ def test_damaged_list_is_named(damaged, line, message):
 
 
 def test_misnamed_image_is_refused_without_lists(damaged):
-    for name in sen12ms.LISTS.values():
+    for name in sen12ms_files.LISTS.values():
         (damaged / name).unlink()
     season = damaged / "ROIs1158_spring"
     (season / "._ROIs1158_spring_s2_1_p1.tif").touch()

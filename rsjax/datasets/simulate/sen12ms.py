@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from rsjax.datasets import geotiff, sen12ms
+from rsjax.datasets import geotiff, sen12ms_files
 from rsjax.datasets.simulate import fields, spectra
 
 _SIZE, _CELL = 256, 50  # pixels: of a patch, of a MODIS cell
@@ -70,8 +70,8 @@ def write_sen12ms(target: pathlib.Path, count: int, seed: int) -> None:
             lines[side].append(f"{season}_s2_{scene}_p{patch}.tif\n")
         s2, s1, lc = _triplet(np.random.default_rng([seed, count]), 12)
         s1[100:140, 30:60] = np.nan
-        _write(target, ("ROIs1868_summer", 146, 202), s2, s1, lc)  # `sen12ms.DAMAGED`
-    for side, name in sen12ms.LISTS.items():
+        _write(target, ("ROIs1868_summer", 146, 202), s2, s1, lc)  # `sen12ms_files.DAMAGED`
+    for side, name in sen12ms_files.LISTS.items():
         (target / name).write_text("".join(lines[side]))
 
 
@@ -80,10 +80,10 @@ def _scenes(season: str) -> dict[str, list[int]]:
     """Split -> the first two scenes of a season that belong to it, by the rules of the dataset."""
     found: dict[str, list[int]] = {"train": [], "validation": []}
     for scene in range(1, 150):
-        if scene not in sen12ms.HOLD_OUT[season]:
-            validation = sen12ms.for_validation(f"{season}_{scene}")
+        if scene not in sen12ms_files.HOLD_OUT[season]:
+            validation = sen12ms_files.for_validation(f"{season}_{scene}")
             found["validation" if validation else "train"].append(scene)
-    return {k: v[:2] for k, v in found.items()} | {"test": list(sen12ms.HOLD_OUT[season][:2])}
+    return {k: v[:2] for k, v in found.items()} | {"test": list(sen12ms_files.HOLD_OUT[season][:2])}
 
 
 @functools.cache
