@@ -11,19 +11,16 @@ an error and never a silently wrong band. There are no official splits; for ours
 
 from __future__ import annotations
 
-import datetime
 import functools
-import json
 import os
-import re
-from typing import Any
 
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import base, files, geotiff, multisenge_places, tiff
+from rsjax.datasets import base, files, geotiff, multisenge_notes, multisenge_places, tiff
+from rsjax.datasets import multisenge_checks as checks
 from rsjax.datasets.info import DatasetInfo, ImageSpec
-from rsjax.errors import DatasetError
+from rsjax.errors import DatasetError, NomenclatureError
 
 PAGE = "https://zenodo.org/records/6375466"
 
@@ -46,9 +43,6 @@ _CONTENT = {
 }
 _NODATA = {"uint16": 0.0, "int16": -10000.0}  # -10000 is that of Theia's own products
 _JUDGED = 5  # patches with forest, from whose majority the order of the bands is judged
-_FOREST = 11  # code
-_CLOUDY = 1500  # blue reflectance x 10000 from which forest is cloud or snow
-_MIDSUMMER = 196  # day of the year
 
 
 class MultiSenGE:
@@ -144,11 +138,12 @@ class MultiSenGE:
         example: base.Example = {"id": key}
         mask, transform = self._map(key)
         for kind in self._sensors:
-            names, dates = _series(note, kind, key, self._where("labels", f"{key}.json"))
-            stack = np.empty((len(names), *self.info.images[kind].shape[1:]), self._type(kind))
-            for i, name in enumerate(names):
+            series = multisenge_notes.series(note, kind, key, self._where("labels", f"{key}.json"))
+            spec = self.info.images[kind]
+            example[kind] = stack = np.empty((len(series), *spec.shape[1:]), spec.dtype)
+            for i, (_, name) in enumerate(series):
                 stack[i] = self._image(key, kind, name)
-            example[kind], example[f"{kind}_dates"] = stack, ";".join(dates)
+            example[f"{kind}_dates"] = ";".join(date for date, _ in series)
         example["mask"] = mask
         example["label"] = self._label(note, mask, key)
         example["tile"] = key.split("_")[0]
@@ -200,9 +195,6 @@ class MultiSenGE:
         """Content and path of a file of one part."""
         return self._root.read(f"{self._folders[part]}/{name}"), self._where(part, name)
 
-    def _type(self, kind: str) -> str:
-        return self.info.images[kind].dtype
-
     @functools.cached_property
     def _keys(self) -> list[str]:
         """All patches, sorted; each has a JSON."""
@@ -234,25 +226,17 @@ class MultiSenGE:
         """A patch's JSON."""
         if multisenge_places.place(key) is None:
             raise base.unknown_key(self.info, self.source, key)
-        content, where = self._open("labels", f"{key}.json")
-        try:
-            note = json.loads(content)
-        except ValueError as error:
-            raise tiff.error(where, f"no JSON ({error})", "a whole JSON file") from error
-        for name in ("corresponding_s2", "corresponding_s1", "labels"):
-            if not isinstance(note, dict) or not isinstance(note.get(name), str):
-                raise tiff.error(where, f"no text {name!r}", "values joined by ';'")
-        return note
+        return multisenge_notes.parse(*self._open("labels", f"{key}.json"))
 
     def _image(self, key: str, kind: str, name: str) -> np.ndarray:
         """One image of a series, where its patch's name says that it lies."""
         data, where = self._open(kind, name)
         header = tiff.parse(data, where)
-        bands = len(self.info.images[kind].bands)
-        pixels = tiff.pixels(header, shape=(256, 256), dtype=self._type(kind), bands=bands)
-        _check_place(header, key)
+        spec = self.info.images[kind]
+        pixels = tiff.pixels(header, shape=(256, 256), dtype=spec.dtype, bands=len(spec.bands))
+        checks.place(header, key)
         if kind == "s1":
-            self._check_unit(pixels, where)
+            checks.unit(pixels, self._unit, where)
         return pixels
 
     def _map(self, key: str) -> tuple[np.ndarray, geotiff.Transform]:
@@ -263,7 +247,7 @@ class MultiSenGE:
         if np.dtype(header.dtype).kind not in "iu":
             raise tiff.error(where, f"pixels of {header.dtype}", "class codes, which are integers")
         codes = tiff.pixels(header, shape=(256, 256), dtype=header.dtype, bands=1)
-        return landcover.load("multisenge").encode(codes, where), _check_place(header, key)
+        return landcover.load("multisenge").encode(codes, where), checks.place(header, key)
 
     def _label(self, note: dict[str, str], mask: np.ndarray, key: str) -> np.ndarray:
         classes = landcover.load("multisenge")
@@ -271,9 +255,8 @@ class MultiSenGE:
         found[np.unique(mask[mask != landcover.IGNORE])] = 1
         if self._labels == "json":
             where = self._where("labels", f"{key}.json")
-            codes = _codes(note["labels"], where)
             listed = np.zeros_like(found)
-            indices = classes.encode(codes, where)
+            indices = classes.encode(multisenge_notes.codes(note, where), where)
             listed[indices[indices != landcover.IGNORE]] = 1
             if (listed != found).any():
                 there = ";".join(str(classes.codes[i]) for i in np.flatnonzero(found))
@@ -282,21 +265,6 @@ class MultiSenGE:
                     "reference. Restore both from the original download, or use labels='map'"
                 )
         return found
-
-    def _check_unit(self, pixels: np.ndarray, where: str) -> None:
-        """Refuses radar images in another unit than `s1_unit`: backscatter is mostly below 0 dB."""
-        if not np.isfinite(pixels).all():
-            count = int((~np.isfinite(pixels)).sum())
-            raise tiff.error(where, f"{count} values that are NaN or infinite", "backscatter")
-        values = pixels[pixels != 0]
-        negative = values.size and np.median(values) < 0
-        if values.size and negative != (self._unit == "db"):
-            other = "linear_power" if self._unit == "db" else "db"
-            raise DatasetError(
-                f"{where}: median {np.median(values):.4g}, expected "
-                f"{'less' if self._unit == 'db' else 'more'} than 0 for s1_unit={self._unit!r}; "
-                f"use s1_unit={other!r} if the whole download is like this"
-            )
 
     @functools.cached_property
     def _judged(self) -> int:
@@ -310,7 +278,7 @@ class MultiSenGE:
         for key in self._keys[::step]:
             try:  # a damaged patch has no say; reading it will name the damage
                 verdicts += self._judge(key)
-            except DatasetError:
+            except (DatasetError, NomenclatureError):
                 continue
             if len(verdicts) == _JUDGED:
                 break
@@ -326,63 +294,17 @@ class MultiSenGE:
     def _judge(self, key: str) -> list[tuple[bool, str]]:
         """Whether forest looks like it in the clear image closest to summer; [] without any."""
         note = self._note(key)
-        if str(_FOREST) not in note["labels"].split(";"):
+        where = self._where("labels", f"{key}.json")
+        if checks.FOREST not in multisenge_notes.codes(note, where):
             return []
-        forest = self._map(key)[0] == landcover.load("multisenge").codes.index(_FOREST)
-        if forest.sum() < 1000:
+        forest = self._map(key)[0] == landcover.load("multisenge").codes.index(checks.FOREST)
+        if forest.sum() < checks.FOREST_PIXELS:
             return []
-        series = zip(*_series(note, "s2", key, key), strict=True)
-        for name, date in sorted(series, key=lambda pair: _from_summer(pair[1]))[:4]:
+        series = multisenge_notes.series(note, "s2", key, where)
+        for date, name in sorted(series, key=lambda one: checks.from_summer(one[0]))[:4]:
             medians = np.median(self._image(key, "s2", name)[forest], axis=0)
             seen = dict(zip(BAND_ORDERS[self._order], medians.tolist(), strict=True))
-            if seen["B02"] < _CLOUDY:
+            if seen["B02"] < checks.CLEAR:
                 shown = ", ".join(f"{band} {value:.0f}" for band, value in seen.items())
-                fine = seen["B04"] < seen["B05"] < seen["B06"] < 1.2 * seen["B08"]
-                return [(fine, f"{shown} ({key}, {date})")]
+                return [(checks.is_forest(seen), f"{shown} ({key}, {date})")]
         return []
-
-
-def _series(
-    note: dict[str, Any], kind: str, key: str, where: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """File names and ISO dates of a series, by date; the JSON has them in no order."""
-    tile, _, offset = key.partition("_")
-    pattern = re.compile(rf"{tile}_(\d{{8}})_{kind.upper()}_{offset}\.tif")
-    found = {}
-    for name in note[f"corresponding_{kind}"].split(";"):
-        match = pattern.fullmatch(name.strip())
-        try:
-            date = datetime.datetime.strptime(match[1], "%Y%m%d").date() if match else None
-        except ValueError:
-            date = None
-        if date is None or date in found:
-            expected = f"names as {tile}_20200405_{kind.upper()}_{offset}.tif, each date once"
-            raise tiff.error(where, f"{name!r} in 'corresponding_{kind}'", expected)
-        found[date] = name.strip()
-    dates = sorted(found)
-    return tuple(found[date] for date in dates), tuple(date.isoformat() for date in dates)
-
-
-def _codes(text: str, where: str) -> np.ndarray:
-    """Class codes joined by ';'."""
-    words = [word.strip() for word in text.split(";")]
-    if not all(word.isdecimal() for word in words):
-        raise tiff.error(where, f"labels {text!r}", "class codes joined by ';'")
-    return np.array(words, int)
-
-
-def _check_place(header: tiff.Header, key: str) -> geotiff.Transform:
-    """The transform of an image of a patch, which lies where the patch's name says."""
-    place = multisenge_places.place(key)
-    assert place is not None
-    found = geotiff.crs(header), geotiff.transform(header)
-    expected = (10.0, 0.0, place.x, 0.0, -10.0, place.y)
-    limits = (0.02, 0.02, 5.0, 0.02, 0.02, 5.0)  # half a pixel over the image
-    apart = zip(found[1], expected, limits, strict=True)
-    if found[0] != place.crs or any(abs(a - b) > limit for a, b, limit in apart):
-        raise tiff.error(header.where, f"lies at {found}", f"{(place.crs, expected)} by its name")
-    return found[1]
-
-
-def _from_summer(date: str) -> int:
-    return abs(datetime.date.fromisoformat(date).timetuple().tm_yday - _MIDSUMMER)
