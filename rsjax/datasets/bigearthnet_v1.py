@@ -65,6 +65,8 @@ class BigEarthNetV1:
         DatasetError: from `keys` and `read`; missing, damaged or inconsistent files.
     """
 
+    official_splits = _SIZES  # where the source has the lists
+
     def __init__(
         self,
         source: str | os.PathLike[str],

@@ -11,7 +11,7 @@ import numpy as np
 from rsjax import landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
-from rsjax.input import histograms, records, statistics
+from rsjax.input import card, histograms, records, statistics
 from rsjax.input import manifest as manifests
 from rsjax.input.manifest import Manifest
 from rsjax.input.shards import Job, open_dataset
@@ -88,10 +88,11 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
                 for split, parts in by_split.items()
             },
         )
+        sealed.replace(stage / card.FILE, card.beside(made).encode())
         manifests.save(made)
     # Last what says that all is there, on an object store as after a power loss.
     counted = [kind["file"] for split in made.histograms.values() for kind in split.values()]
-    for name in (*written, *counted, manifests.FILE):
+    for name in (*written, *counted, card.FILE, manifests.FILE):
         with sealed.writing(f"{job.root}/{name}"):
             storage.publish(stage / name, job.root, name)
     return dataclasses.replace(made, root=pathlib.Path(job.root))
