@@ -5,8 +5,12 @@ https://doi.org/10.5194/isprs-annals-V-3-2022-635-2022.
 
 No documentation at hand says in which order the files hold their bands, nor the type and unit of
 some values. Each is an option with a default, and the data are checked against it: a wrong one is
-an error and never a silently wrong band. There are no official splits; for ours, whole blocks of
-20 km, see `rsjax.datasets.multisenge_places`.
+an error and never a silently wrong band.
+
+There are no official splits. Ours are whole blocks of 20 km, by the patch's centre in one
+projection for both UTM zones: of 100 blocks 70 for training, 10 for validation, 20 for testing, see
+`rsjax.datasets.multisenge_places`. Patches of overlapping tiles that share ground with one of
+another split are in the split 'border': no ground is in two of the three, and no patch is lost.
 """
 
 from __future__ import annotations
@@ -99,7 +103,7 @@ class MultiSenGE:
             version="1.0.0",
             title="MultiSenGE",
             page=PAGE,
-            licence="CC-BY-4.0",
+            licence="CC-BY-4.0, as others state it; see the page",
             citation="Wenger et al., MultiSenGE: A Multimodal and Multitemporal Benchmark Dataset "
             "for Land Use/Land Cover Remote Sensing Applications, ISPRS Annals V-3-2022, "
             "doi:10.5194/isprs-annals-V-3-2022-635-2022",

@@ -1,9 +1,10 @@
 """Where the patches of MultiSenGE lie, and their spatial splits.
 
 A patch `31TFN_5654_0` is 256 pixels of 10 m, 5654 columns and 0 rows from the upper left corner of
-Sentinel-2 tile 31TFN; the centroids that the authors' page shows are met to the millimetre. Tiles
+Sentinel-2 tile 31TFN; the centroids that the authors' page shows are met to a millimetre. Tiles
 overlap and lie in two UTM zones, so the splits go by place in one projection, Lambert-93: squares
-of 20 km, each as a whole for one split by the sha256 of its name.
+of 20 km, each as a whole for one split by the sha256 of its name. (With the rule of `split_rules`
+a patch's split would depend on which others are on disk.)
 """
 
 from __future__ import annotations
