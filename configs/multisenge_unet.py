@@ -11,7 +11,9 @@ what shares ground with another split is in none of the three. Roads and hedges 
 wide and rare, hence the weights.
 
 Hardware, time and metric here: not yet run on the real data. The demo is a small U-Net on 80
-SIMULATED patches, two dates; its figures say nothing about real scenes: not yet run.
+SIMULATED patches, two dates; its figures say nothing about real scenes: test mIoU 0.161 against
+0.007 of the most frequent class, 2 minutes of CPU time, data included (two cores shared with
+others, AMD EPYC, 2026-11-25).
 """
 
 import ml_collections
