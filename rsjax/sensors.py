@@ -25,6 +25,9 @@ UNITS: dict[str, tuple[float, float, str]] = {
     "linear_power": (1.0, 0.0, "backscatter"),
     "db": (1.0, 0.0, "backscatter"),
     "dn8": (1.0, 0.0, "digital number of 8 bits"),
+    # Bands of several quantities in one entry, each in the unit that its sensor's title says.
+    "natural": (1.0, 0.0, "several quantities"),
+    "dn16": (1.0, 0.0, "digital number of 16 bits"),
 }
 
 # Values beyond these hint at a wrong unit: bright clouds and glint reach 2, atmospheric correction
@@ -34,6 +37,8 @@ _SANE = {
     "db": (-50.0, 30.0),
     "linear_power": (1e-5, 1e3),
     "dn8": (0.0, 255.0),
+    "natural": (-1e5, 1e5),
+    "dn16": (0.0, 65535.0),
 }
 
 
@@ -99,12 +104,26 @@ _MODIS = _bands(
     "B1 645 250, B2 858.5 250, B3 469 500, B4 555 500, B5 1240 500, B6 1640 500, B7 2130 500"
 )
 _SAR = _bands("VV - 10, VH - 10")
+# As some datasets stack them: with the incidence angle, or with VV over VH (a difference in dB).
+_SAR_ORBIT = _bands("VV - 10, VH - 10, angle - 10, ratio - 10")
+_PALSAR = _bands("HH - 25, HV - 25")
+_TERRAIN = _bands("elevation - 30, slope - 30, aspect - 30")
+_CLIMATE = _bands(
+    "aet - 4638, def - 4638, pdsi - 4638, pet - 4638, pr - 4638, ro - 4638, soil - 4638, "
+    "srad - 4638, swe - 4638, tmmn - 4638, tmmx - 4638, vap - 4638, vpd - 4638, vs - 4638"
+)
+# WorldView-3: the middle of the range that Maxar gives; at nadir.
+_WV3 = _bands(
+    "Coastal 425 1.24, Blue 480 1.24, Green 545 1.24, Yellow 605 1.24, Red 660 1.24, "
+    "RedEdge 725 1.24, NIR1 832.5 1.24, NIR2 950 1.24, PAN 625 0.31"
+)
 # The distance is that of UC Merced and Inria; a dataset's card states its own.
 _RGB = _bands("red - 0.3, green - 0.3, blue - 0.3")
 
 _S2_UNITS = ("reflectance_1e4", "reflectance_1e4_offset1000", "reflectance")
 _S2_SOURCE = "ESA, Sentinel-2A spectral bands, https://sentiwiki.copernicus.eu/web/s2-mission"
-_TM_UNITS = ("landsat_c2_l2", "reflectance", "dn8")  # level 1 of TM and ETM+ has 8 bits
+# Level 1 of TM and ETM+ has 8 bits.
+_TM_UNITS = ("landsat_c2_l2", "reflectance", "reflectance_1e4", "dn8")
 _OLI_UNITS = ("landsat_c2_l2", "reflectance")
 _USGS = (
     "USGS, https://www.usgs.gov/faqs/what-are-band-designations-landsat-satellites; scale: "
@@ -112,6 +131,8 @@ _USGS = (
 )
 _NASA = "NASA, https://modis.gsfc.nasa.gov/about/specifications.php"
 _ESA_S1 = "ESA, https://sentiwiki.copernicus.eu/web/s1-mission"
+_JAXA = "JAXA, https://www.eorc.jaxa.jp/ALOS/en/alos-2/a2_about_e.htm"
+_MAXAR = "Maxar, https://resources.maxar.com/data-sheets/worldview-3"
 _L2A = tuple(band for band in _MSI if band.name != "B10")  # cirrus: seen in no surface product
 
 SENSORS: dict[str, Sensor] = {
@@ -120,11 +141,37 @@ SENSORS: dict[str, Sensor] = {
         ("sentinel2_l1c", "Sentinel-2 level 1C, top of atmosphere", _MSI, _S2_UNITS, _S2_SOURCE),
         ("sentinel2_l2a", "Sentinel-2 level 2A, surface", _L2A, _S2_UNITS, _S2_SOURCE),
         ("sentinel1", "Sentinel-1 C-band radar, IW GRD", _SAR, ("db", "linear_power"), _ESA_S1),
+        (
+            "sentinel1_ascending",
+            "Sentinel-1, ascending orbits: VV, VH and VV/VH in dB, incidence angle in degrees",
+            *(_SAR_ORBIT, ("db", "natural"), _ESA_S1),
+        ),
+        (
+            "sentinel1_descending",
+            "Sentinel-1, descending orbits: VV, VH and VV/VH in dB, incidence angle in degrees",
+            *(_SAR_ORBIT, ("db", "natural"), _ESA_S1),
+        ),
+        (
+            "palsar2",
+            "ALOS-2 PALSAR-2, L-band radar; 'natural': digital numbers as distributed",
+            *(_PALSAR, ("natural", "db", "linear_power"), _JAXA),
+        ),
         ("landsat5", "Landsat 5 TM, reflective bands", _TM, _TM_UNITS, _USGS),
         ("landsat7", "Landsat 7 ETM+, reflective 30 m bands", _ETM, _TM_UNITS, _USGS),
         ("landsat8", "Landsat 8 OLI, surface reflectance bands", _OLI, _OLI_UNITS, _USGS),
         ("landsat9", "Landsat 9 OLI-2, surface reflectance bands", _OLI, _OLI_UNITS, _USGS),
         ("modis", "MODIS land bands", _MODIS, ("modis_sr", "reflectance"), _NASA),
+        (
+            "fabdem",
+            "FABDEM, bare-earth terrain: elevation in metres, slope and aspect in degrees",
+            *(_TERRAIN, ("natural",), "https://doi.org/10.5523/bris.s5hqmjcdj8yo2ibzi9b4ew3sn"),
+        ),
+        (
+            "terraclimate",
+            "TerraClimate, climate and water balance, each variable in its product's unit",
+            *(_CLIMATE, ("natural",), "https://www.climatologylab.org/terraclimate.html"),
+        ),
+        ("worldview3", "WorldView-3, panchromatic and 8 bands", _WV3, ("dn16",), _MAXAR),
         ("rgb", "Colour pictures of 8 bits, uncalibrated", _RGB, ("dn8",), "no band table"),
     )
 }

@@ -12,6 +12,7 @@ SHEETS = [
     ("bigearthnet_resnet", ""), ("bigearthnet_resnet", "s1"), ("bigearthnet_resnet", "s1_s2"),
     ("bigearthnet_resnet", "demo"), ("eurosat_resnet", ""), ("eurosat_resnet", "cpu"),
     ("ucmerced_resnet", ""), ("bigearthnet_unet", ""), ("bigearthnet_unet", "corine_l1"),
+    ("forty_unet", ""), ("forty_unet", "temporal"), ("forty_unet", "demo"),
     ("bigearthnet_unet", "demo"), ("bigearthnet_deeplab", ""), ("bigearthnet_deeplab", "corine_l3"),
     ("bigearthnet_deeplab", "demo"),
     ("sen12ms_resnet", ""), ("sen12ms_resnet", "s1"), ("sen12ms_resnet", "s1_s2"),

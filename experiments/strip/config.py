@@ -66,9 +66,11 @@ def get_config(variant: str = "unet") -> ml_collections.ConfigDict:
     # classes x classes kernels: with 44 its step costs 2.7 times as much, so it learns level 2.
     c.task.nomenclature = "corine_l2" if variant == "fcn8s" else ""
 
-    # One class has 48 pixels in all. With weights of 1, and with dice beside the cross-entropy as
-    # well, it is never predicted.
+    # One class has 48 pixels in all, and with weights of 1 is never predicted. So it weighs 21
+    # times as much as the common ones, and those of 1,000 pixels 1.6 times; with a beta of 0.9999
+    # rare classes were found, and overrun their neighbours.
     c.task.class_weights = "effective_number"
+    c.task.effective_beta = 0.999
 
     c.model.name = model
     c.model.fields = fields

@@ -20,8 +20,14 @@ _DATASETS = {
     "eurosat": "eurosat.EuroSAT",
     "eurosat_allbands": "eurosat.EuroSATAllBands",
     "folder": "folder.Folder",
+    "forty": "forty.ForTy",
+    "levir_cd": "levir_cd.LevirCD",
     "multisenge": "multisenge.MultiSenGE",
+    "oscd": "oscd.OSCD",
+    "pastis": "pastis.PASTIS",
+    "planted": "planted.Planted",
     "sen12ms": "sen12ms.SEN12MS",
+    "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }
 

@@ -45,6 +45,13 @@ class Source(abc.ABC):
             DatasetError: missing, damaged, unsafe or larger than `MAX_BYTES`.
         """
 
+    def part(self, name: str, start: int, stop: int) -> bytes:
+        """The bytes of a file from `start` up to `stop`, fewer at its end; see `read`.
+
+        A folder reads no more than these; a member of an archive is read whole.
+        """
+        return self.read(name)[start:stop]
+
     @abc.abstractmethod
     def exists(self, name: str) -> bool:
         """Whether a file or folder of this name is in the source."""
@@ -81,6 +88,13 @@ class FolderSource(Source):
 
     def read(self, name: str) -> bytes:
         """See `Source.read`."""
+        return self._read(name, None)
+
+    def part(self, name: str, start: int, stop: int) -> bytes:
+        """See `Source.part`."""
+        return self._read(name, (start, stop))
+
+    def _read(self, name: str, part: tuple[int, int] | None) -> bytes:
         check_name(name, self.path)
         folder, _, file = name.rpartition("/")
         try:
@@ -103,6 +117,8 @@ class FolderSource(Source):
                     f"{self.describe(name)}: not a regular file, expected one; restore the file"
                 )
             check_size(status.st_size, self.describe(name))
+            if part:
+                return os.pread(handle, max(part[1] - part[0], 0), part[0])
             content = os.read(handle, status.st_size + 1)
             while len(content) < status.st_size and (more := os.read(handle, status.st_size)):
                 content += more

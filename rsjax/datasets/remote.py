@@ -24,6 +24,14 @@ class RemoteSource(files.Source):
             files.check_size(storage.size(self.describe(name)) or 0, self.describe(name))
         return content
 
+    def part(self, name: str, start: int, stop: int) -> bytes:
+        """See `Source.part`."""
+        files.check_name(name, self.path)
+        try:
+            return storage.read(self.describe(name), start, stop)
+        except FileNotFoundError:
+            raise self.missing(name) from None
+
     def exists(self, name: str) -> bool:
         """See `Source.exists`."""
         files.check_name(name, self.path)

@@ -15,6 +15,7 @@ import itertools
 import math
 import operator
 import struct
+from collections.abc import Callable
 from typing import Any, Literal
 
 import imagecodecs
@@ -64,12 +65,7 @@ class Header:
 
 def parse(data: bytes, where: str) -> Header:
     """Reads header and tags of a TIFF; see `read_tiff`."""
-    orders: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">"}
-    order = orders.get(bytes(data[:4]))
-    if order is None:
-        text = data[:64].lstrip().startswith(b"<")
-        hint = " (an HTML page or a VRT)" if text else " (empty)" if not data else ""
-        raise error(where, f"begins with {bytes(data[:12])!r}{hint}", "a TIFF file (not BigTIFF)")
+    order = _order(data, where)
     try:
         tags = _read_tags(data, order)
     except (struct.error, ValueError) as cause:
@@ -102,6 +98,43 @@ def parse(data: bytes, where: str) -> Header:
         tags=tags,
         keys=_geo_keys(tags),
     )
+
+
+def size(part: Callable[[int, int], bytes], where: str) -> tuple[int, int]:
+    """The (height, width) of a TIFF, from its header and directory alone.
+
+    Args:
+        part: the bytes of the file from one position up to another, e.g. of `Source.part`.
+        where: its path, for error messages.
+
+    Raises:
+        DatasetError: not a TIFF, or its directory is not in the file.
+    """
+    head = part(0, 64)
+    order = _order(head, where)
+    found: dict[int, int] = {}
+    try:
+        (start,) = struct.unpack_from(order + "I", head, 4)
+        (count,) = struct.unpack(order + "H", part(start, start + 2))
+        directory = part(start + 2, start + 2 + 12 * count)
+        for tag, kind, number, value in struct.iter_unpack(order + "HHII", directory):
+            if tag in (_WIDTH, _HEIGHT) and number == 1 and kind in (_SHORT, _LONG):
+                short = value & 0xFFFF if order == "<" else value >> 16
+                found[tag] = short if kind == _SHORT else value
+        return found[_HEIGHT], found[_WIDTH]
+    except (struct.error, KeyError) as cause:
+        raise error(where, f"no height and width ({cause})", "a whole TIFF") from cause
+
+
+def _order(data: bytes, where: str) -> Literal["<", ">"]:
+    """The byte order of a TIFF that begins like this."""
+    orders: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">"}
+    order = orders.get(bytes(data[:4]))
+    if order is None:
+        text = data[:64].lstrip().startswith(b"<")
+        hint = " (an HTML page or a VRT)" if text else " (empty)" if not data else ""
+        raise error(where, f"begins with {bytes(data[:12])!r}{hint}", "a TIFF file (not BigTIFF)")
+    return order
 
 
 def _read_tags(data: bytes, order: str) -> dict[int, Any]:

@@ -53,6 +53,8 @@ def build(
     source = storage.absolute(source)
     shards.forget()
     opened = shards.open_dataset(dataset, source, tuple(sorted(options.items())))
+    if check := getattr(opened, "check", None):  # of what a dataset does not document
+        check()
     root = root_of(data_dir, opened.info)
     if runner:
         on_beam.parse(runner, beam)

@@ -52,6 +52,8 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
             "skipped": skipped,
             "shards": [{k: p[k] for k in SHARD} for p in parts],
         }
+    if check := getattr(dataset, "check_totals", None):  # see `build`
+        check({split: entry["mask_counts"] for split, entry in splits.items()})
     origin = "train" if "train" in by_split else next(iter(by_split))
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for name, spec in info.images.items():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsjax.datasets.info import DatasetInfo
+from rsjax.datasets.tf_example import field, varint
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -50,11 +51,11 @@ def canonical(record: bytes) -> bytes:
     Protobuf writes maps in an order that differs from process to process; shards must not.
     """
     entries = []
-    _, pos, end = _field(record, 0)
+    _, pos, end = field(record, 0)
     head = record[:pos]
     while pos < end:
-        _, entry, stop = _field(record, pos)
-        _, key, key_end = _field(record, entry)
+        _, entry, stop = field(record, pos)
+        _, key, key_end = field(record, entry)
         entries.append((record[key:key_end], record[pos:stop]))
         pos = stop
     return head + b"".join(entry for _, entry in sorted(entries))
@@ -90,19 +91,19 @@ def find_spans(record: bytes) -> Spans:
         ValueError: see `parse`.
     """
     spans: Spans = {}
-    tag, pos, end = _field(record, 0)
+    tag, pos, end = field(record, 0)
     if tag != 1 or end != len(record):
         raise ValueError(f"not a tf.train.Example ({len(record)} bytes)")
     while pos < end:
-        _, entry, entry_end = _field(record, pos)
-        _, key, key_end = _field(record, entry)
-        _, feature, _ = _field(record, key_end)
-        kind, values, values_end = _field(record, feature)
+        _, entry, entry_end = field(record, pos)
+        _, key, key_end = field(record, entry)
+        _, feature, _ = field(record, key_end)
+        kind, values, values_end = field(record, feature)
         if kind not in (_BYTES, _INTEGERS):
             raise ValueError(f"feature {record[key:key_end]!r} has unexpected kind {kind}")
         start = stop = values
         if values < values_end:  # one byte string, or packed integers
-            _, start, stop = _field(record, values)
+            _, start, stop = field(record, values)
         spans[record[key:key_end].decode()] = (kind, start, stop)
         pos = entry_end
     return spans
@@ -143,7 +144,7 @@ def tensor(entries: Entries, name: str, dtype: str, shape: tuple[int, ...]) -> n
     Raises:
         ValueError: the entry is missing or has another size.
     """
-    if shape.count(0) == 1 and name in entries:  # TFDS leaves one side that varies to the reader
+    if shape.count(0) == 1 and name in entries:  # TFDS writes no shape that the length tells
         rest = math.prod(side for side in shape if side) * np.dtype(dtype).itemsize
         shape = tuple(side or len(entries[name]) // rest for side in shape)
     elif 0 in shape:
@@ -166,37 +167,9 @@ def text(entries: Entries, name: str) -> str:
     return bytes(entries[name]).decode()  # type: ignore[arg-type]
 
 
-def _varint(data: bytes, pos: int) -> tuple[int, int]:
-    value = data[pos]
-    pos += 1
-    if value < 0x80:
-        return value, pos
-    value &= 0x7F
-    shift = 7
-    while True:
-        byte = data[pos]
-        pos += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, pos
-        shift += 7
-
-
-def _field(data: bytes, pos: int) -> tuple[int, int, int]:
-    """(field number, first byte, last byte + 1) of the length-delimited field at `pos`."""
-    try:
-        tag, pos = _varint(data, pos)
-        length, pos = _varint(data, pos)
-    except IndexError:
-        raise ValueError("record ends inside a field") from None
-    if tag & 7 != 2 or pos + length > len(data):
-        raise ValueError("record is not a tf.train.Example")
-    return tag >> 3, pos, pos + length
-
-
 def _varints(data: bytes, pos: int, end: int) -> list[int]:
     values = []
     while pos < end:
-        value, pos = _varint(data, pos)
+        value, pos = varint(data, pos)
         values.append(value - (1 << 64) if value >> 63 else value)
     return values

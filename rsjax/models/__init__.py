@@ -48,6 +48,7 @@ DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "fc_densenet": ("fc_densenet56", "fc_densenet67", "fc_densenet103"),
     "fcn": ("fcn", "fcn_resnet50", "fcn_resnet101", "fcn32s", "fcn16s", "fcn8s"),
     "segnet": ("segnet",),
+    "temporal_unet": ("temporal_unet",),
     "unet": ("unet2015", "unet"),
 }
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}

@@ -135,3 +135,16 @@ def test_card_survives_json():
 
     info = card()
     assert DatasetInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_series_whose_length_alone_varies(steps):
+    spec = ImageSpec("rgb", ("red", "green"), 6, 5, "uint16", "dn8", 0.3, steps=0)
+    info = card(images={"series": spec}, label=None, mask=None, georeferenced=False, metadata=())
+    values = np.arange(steps * 60, dtype=np.uint16).reshape(steps, 6, 5, 2)
+    record = records.features(info, ()).serialize_example({"id": "a", "series": values})
+    entries = records.parse(record)
+    assert "series/shape" not in entries  # TFDS leaves it out where one size alone varies
+    np.testing.assert_array_equal(records.tensor(entries, "series", "uint16", spec.shape), values)
+    with pytest.raises(ValueError, match="expected"):
+        records.tensor(entries, "series", "uint16", (0, 7, 5, 2))

@@ -94,6 +94,8 @@ SIZES = {
     **{"corine_l3": 44, "corine_l3_grid": 44, "corine_l2": 15, "corine_l1": 5},
     **{"bigearthnet19": 19, "bigearthnet43": 43, "eurosat": 10, "ucmerced": 21},
     **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
+    **{"forty": 8, "planted_species": 40},
+    **{"buildings": 2, "change": 2, "pastis": 19},
     **{"dfc2020": 10, "lccs1": 16, "lccs2": 11, "lccs3": 10, "multisenge": 14},
 }
 
@@ -201,7 +203,7 @@ def test_invented_colours_stay_apart_for_colour_blind_readers():
             [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
         ]
     )
-    for name, least in (("eurosat", 30), ("ucmerced", 15)):
+    for name, least in (("eurosat", 30), ("forty", 25), ("ucmerced", 15)):
         rgb = [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in load(name).colours]
         rgb = np.array(rgb)
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)

@@ -23,6 +23,7 @@ TINY = {
     "fcn": {"encoder_name": "resnet18", "encoder_fields": RESNET},
     "fcn8s": VGG | {"width": 2, "fc_width": 8},
     "segnet": {"encoder_fields": VGG},
+    "temporal_unet": {**DECODER, "decoder_channels": (8, 8, 8, 4, 4), "pool": "max"},
     "unet2015": {"width": 4, "depth": 3},
     "unet": {**DECODER, "decoder_channels": (8, 8, 8, 4, 4)},
 }
