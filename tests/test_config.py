@@ -20,6 +20,12 @@ SHEETS = [
     ("seasonet_densenet", ""), ("seasonet_densenet", "demo"), ("seasonet_deeplab", ""),
     ("seasonet_deeplab", "bigearthnet19"), ("seasonet_deeplab", "demo"), ("sen2lulc_unet", ""),
     ("sen2lulc_unet", "demo"),
+    ("own_scenes_unet", ""), ("own_scenes_unet", "demo"),
+    ("sen12ms_resnet", ""), ("sen12ms_resnet", "s1"), ("sen12ms_resnet", "s1_s2"),
+    ("sen12ms_resnet", "multilabel"), ("sen12ms_resnet", "demo"), ("sen12ms_densenet", ""),
+    ("sen12ms_densenet", "s1_s2"), ("sen12ms_densenet", "demo"), ("sen12ms_fc_densenet", ""),
+    ("sen12ms_fc_densenet", "igbp"), ("sen12ms_fc_densenet", "demo"), ("multisenge_unet", ""),
+    ("multisenge_unet", "one"), ("multisenge_unet", "demo"),
 ]  # fmt: skip
 
 

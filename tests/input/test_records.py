@@ -60,6 +60,18 @@ def test_what_tfds_writes_is_parsed_without_loss(kind):
     np.testing.assert_array_equal(decoded["rgb"], want["rgb"])
 
 
+@pytest.mark.parametrize("shape", [(3, 0, 5, 2), (0, 4, 5, 2), (0, 0, 5, 2)])
+def test_sides_that_vary_are_found_again(shape):
+    spec = ImageSpec("sentinel1", ("VV", "VH"), *shape[1:3], "float32", "db", 10.0, steps=shape[0])
+    info = card(images={"s1": spec}, label=None, mask=None, metadata=(), georeferenced=False)
+    image = np.random.default_rng(0).normal(size=(3, 4, 5, 2)).astype(np.float32)
+    record = records.features(info, ()).serialize_example({"id": "a", "s1": image})
+    entries = records.parse(record)
+    np.testing.assert_array_equal(records.tensor(entries, "s1", "float32", shape), image)
+    with pytest.raises(ValueError, match="expected"):
+        records.tensor(entries, "s1", "float32", (*shape[:2], 7, 2))
+
+
 def test_damaged_records_are_refused():
     info = card()
     rng = np.random.default_rng(1)

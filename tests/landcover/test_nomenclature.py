@@ -94,10 +94,11 @@ SIZES = {
     **{"corine_l3": 44, "corine_l3_grid": 44, "corine_l2": 15, "corine_l1": 5},
     **{"bigearthnet19": 19, "bigearthnet43": 43, "eurosat": 10, "ucmerced": 21},
     **{"worldcover": 11, "dynamicworld": 9, "igbp": 17},
-    **{"buildings": 2, "openearthmap": 8},
+    **{"openearthmap": 8},
     **{"forty": 8, "planted_species": 40},
     **{"buildings": 2, "change": 2, "pastis": 19},
     **{"seasonet": 33, "sen2lulc": 7},
+    **{"dfc2020": 10, "lccs1": 16, "lccs2": 11, "lccs3": 10, "multisenge": 14},
 }
 
 
@@ -440,7 +441,7 @@ def test_a_crosswalk_without_an_entry_for_a_class_is_an_error():
 
 def test_every_crosswalk_file_is_complete_and_says_where_it_comes_from():
     paths = sorted((tables.FOLDER / "crosswalks").glob("*.csv"))
-    assert len(paths) == 4
+    assert len(paths) == 5
     for path in paths:
         source, target = path.stem.split("_to_")
         load(source).crosswalk(load(target))
