@@ -136,6 +136,25 @@ def test_the_classes_of_the_download_are_part_of_the_fingerprint(copy):
     assert datasets.get("planted")(copy).fingerprint() != before
 
 
+def test_numbers_without_a_list_of_classes_are_refused(copy):
+    named = datasets.get("planted")(copy)
+    codes = [plain(message)["species"][0] for message in messages(copy / FIRST)]
+    labels = [named.read(f"{FIRST}#{i}")["label"] for i in range(len(codes))]
+    with pytest.raises(DatasetError, match=r"species.labels.txt: gives the order .*leave that"):
+        _ = datasets.get("planted")(copy, class_order="anysat").info
+    (copy / "species.labels.txt").unlink()
+    for use in (lambda d: d.info, lambda d: d.check(), lambda d: d.keys("train")):
+        with pytest.raises(
+            DatasetError, match=r"no species.labels.txt, expected .*class_order='anysat'"
+        ):
+            use(datasets.get("planted")(copy))
+    dataset = datasets.get("planted")(copy, class_order="anysat")
+    read = [dataset.read(f"{FIRST}#{i}")["label"] for i in range(len(codes))]
+    assert read == codes  # of the packaged table, which is AnySat's order
+    assert read != labels
+    assert dataset.fingerprint() != named.fingerprint()
+
+
 def test_names_with_commas_and_quotes_make_a_sound_table():
     names = [f"pine, no. {i}" for i in range(64)]
     path = planted_classes.nomenclature("common_name", names)
@@ -278,7 +297,8 @@ def test_wrong_subset_and_wrong_folder(copy, downloads):
     [
         {"subset": "genus"}, {"label_level": "family"}, {"sensors": "s3"}, {"shards": -1},
         {"shards": "2"}, {"features": "x=y"}, {"features": "s2="}, {"bands": "s2"},
-        {"units": ("s9=db",)},
+        {"units": ("s9=db",)}, {"class_order": "google"},
+        {"class_order": "anysat", "label_level": "genus"},
     ],
 )  # fmt: skip
 def test_options_that_cannot_be(options):
