@@ -368,8 +368,10 @@ class Planted:
             return found[0].decode()
         value = folder.tensor(dict(raw), feature, key).reshape(-1)[0].item()
         names = folder.classes(feature)
-        if isinstance(value, int) and value < len(names):
-            return names[value]
+        if isinstance(value, int) and names:
+            if not -1 <= value < len(names):
+                raise folder.refuse(key, feature, f"code {value}", f"-1 to {len(names) - 1}")
+            return names[value] if value >= 0 else ""  # TFDS writes -1 for one that is not known
         return f"{value:.6f}" if isinstance(value, float) else str(value)
 
     def _sample(self) -> Iterator[dict[str, dict[str, np.ndarray]]]:

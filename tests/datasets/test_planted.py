@@ -202,6 +202,17 @@ def test_other_names_text_labels_and_dates_as_text(copy):
         assert (example["s2_dates"], example["label"]) == (old["s2_dates"], old["label"])
 
 
+def test_texts_that_are_codes(copy):
+    described(copy, country=tfds.features.ClassLabel(names=["Chad", "Peru"]),
+              species=tfds.features.ClassLabel(names=SPECIES))  # fmt: skip
+    for code, name in ((0, "Chad"), (1, "Peru"), (-1, "")):
+        rewrite(copy, lambda values: values | {"country": np.array([code])})  # noqa: B023
+        assert datasets.get("planted")(copy).read(f"{FIRST}#0")["country"] == name
+    rewrite(copy, lambda values: values | {"country": np.array([2])})
+    with pytest.raises(DatasetError, match=r"record 0, feature 'country': code 2, expected -1 to"):
+        datasets.get("planted")(copy).read(f"{FIRST}#0")
+
+
 SPECIES = sorted(landcover.load("planted_species").names)
 
 
