@@ -24,7 +24,7 @@ import numpy as np
 from rsjax import landcover, storage
 from rsjax.datasets import base, planted_checks, planted_classes, tfds_folder
 from rsjax.datasets.info import DatasetInfo, ImageSpec
-from rsjax.errors import ConfigError, DatasetError
+from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
 PAGE = "https://github.com/google-deepmind/forest_typology/tree/main/planted"
 BUCKET = "gs://forest_typology/planted-public"
@@ -283,7 +283,12 @@ class Planted:
                 f"{folder.page}. If you know that they are in the order of AnySat's copy, set "
                 "class_order='anysat'"
             )
-        return planted_classes.nomenclature(self._level, self._classes)
+        try:
+            return planted_classes.nomenclature(self._level, self._classes)
+        except NomenclatureError as error:
+            raise DatasetError(
+                f"{folder.root}/{feature}.labels.txt: {error}; download it again from {folder.page}"
+            ) from None
 
     def _spec(self, name: str, folder: tfds_folder.TfdsFolder | None) -> ImageSpec:
         steps = height = width = 0

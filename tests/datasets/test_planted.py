@@ -1,7 +1,10 @@
+import concurrent.futures
 import datetime
 import json
+import multiprocessing
 import re
 import struct
+import tempfile
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from rsjax import datasets, landcover
 from rsjax.datasets import planted, planted_classes, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError
+from rsjax.input import shards
 
 COUNT = 12
 FIRST = "planted-train.tfrecord-00000-of-00002"
@@ -155,15 +159,39 @@ def test_numbers_without_a_list_of_classes_are_refused(copy):
     assert dataset.fingerprint() != named.fingerprint()
 
 
-def test_names_with_commas_and_quotes_make_a_sound_table():
-    names = [f"pine, no. {i}" for i in range(64)]
-    path = planted_classes.nomenclature("common_name", names)
-    loaded = landcover.load(path)
+def test_any_names_make_a_sound_table():
+    names = [f'pine, no. "{i}"' for i in range(64)]
+    name = planted_classes.nomenclature("common_name", names)
+    loaded = landcover.load(name)
     assert loaded.names == tuple(names)
-    assert planted_classes.nomenclature("common_name", names) == path
+    assert len(set(loaded.colours)) == 64
+    assert planted_classes.nomenclature("common_name", names) == name
+    assert planted_classes.nomenclature("common_name", names[::-1]) != name
+    assert landcover.load(name).names == tuple(names)
     assert planted_classes.nomenclature("species", ["A a", "B b"]) != "planted_species"
     shuffled = sorted(landcover.load("planted_species").names)
     assert planted_classes.nomenclature("species", shuffled) == "planted_species"
+
+
+def test_own_classes_need_no_file_and_reach_worker_processes(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))  # spawned workers see it
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    dataset = datasets.get("planted")(source, label_level="genus")
+    genus = landcover.load(dataset.info.nomenclature)
+    assert "/" not in dataset.info.nomenclature
+    todo = shards.jobs("planted", str(source), {"label_level": "genus"}, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        note = pool.submit(shards.write_shard, todo[0]).result()
+    labels = [dataset.read(key)["label"] for key in dataset.keys(todo[0].split)]
+    assert note["class_counts"] == np.bincount(labels, minlength=len(genus)).tolist()
+
+
+def test_a_list_of_classes_with_a_name_twice_is_refused(copy):
+    names = (copy / "species.labels.txt").read_text().splitlines()
+    (copy / "species.labels.txt").write_text("\n".join([*names, names[0]]))
+    with pytest.raises(DatasetError, match=r"species.labels.txt: .*more than once: .*; download"):
+        _ = datasets.get("planted")(copy).info
 
 
 def test_other_names_text_labels_and_dates_as_text(copy):
