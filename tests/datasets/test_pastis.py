@@ -344,6 +344,26 @@ def test_fortran_order_and_big_endian_are_read():
         np.testing.assert_array_equal(found, values)
 
 
+# numpy itself warns of old names of dtypes.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_any_flipped_bit_of_a_header_is_refused_or_harmless():
+    values = np.arange(24, dtype="<i2").reshape(2, 3, 4)
+    stream = io.BytesIO()
+    np.save(stream, values)
+    data, refused = stream.getvalue(), 0
+    header = len(data) - values.nbytes
+    for bit in range(8 * header):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            found = npy.read_npy(bytes(flipped), "x", shape=(2, 3, 4), dtypes=("int16",))
+        except DatasetError:
+            refused += 1
+        else:
+            assert found.tobytes() == values.tobytes()
+    assert refused > 0.98 * 8 * header
+
+
 def test_wrong_source_keys_and_options(root, tmp_path):
     with pytest.raises(DatasetError, match=r"metadata\.geojson: no such file.*zenodo"):
         PASTIS(root / "PASTIS-R" / "DATA_S2").keys("train")
