@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsjax import datasets, landcover
-from rsjax.datasets import planted, planted_classes, tfrecord
+from rsjax.datasets import planted, planted_classes, tfds_folder, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError
 from rsjax.input import shards
@@ -265,6 +265,28 @@ def test_encoded_tensors(copy, encoding):
     rewrite(copy, lambda values: values | {"s2": [b"abc"]})
     with pytest.raises(DatasetError, match=r"'s2': 3 (bytes|values).*expected"):
         datasets.get("planted")(copy).read(key)
+
+
+def test_numbers_have_the_dtype_that_the_features_say(copy):
+    def read(dtype, values, shape=(None,)):
+        rewrite(copy, lambda old: old | {"more": np.array(values)})
+        described(copy, more=tfds.features.Tensor(shape=shape, dtype=dtype))
+        folder = tfds_folder.TfdsFolder(str(copy), "page")
+        return folder.tensor(folder.read(f"{FIRST}#0"), "more", f"{FIRST}#0")
+
+    fitting = {"uint8": [1, 255], "int64": [1, 5], "int16": [-7, 300], "bool": [0, 1],
+               "float64": [0.5], "float16": [0.5]}  # fmt: skip
+    for dtype, values in fitting.items():
+        found = read(np.dtype(dtype).type, values)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, np.array(values, dtype))
+    for dtype, values, bad in ((np.uint8, [1, 256], 256), (np.uint8, [-1], -1), (np.bool_, [2], 2),
+                               (np.float16, [1e6], 1e6)):  # fmt: skip
+        with pytest.raises(DatasetError, match=f"record 0, feature 'more': value {bad}, expected"):
+            read(dtype, values)
+    assert read(np.uint8, range(6), (None, 3)).shape == (2, 3)
+    with pytest.raises(DatasetError, match=r"features.json: feature 'more' is uint8 \(0, 0, 3\)"):
+        read(np.uint8, range(6), (None, None, 3))
 
 
 @pytest.mark.parametrize(
