@@ -360,7 +360,8 @@ class Planted:
             raise DatasetError(
                 f"{folder.where(key)}, feature '{feature}': {found!r}, expected one of the "
                 f"{len(names)} classes of level '{self._level}'. Set label_level to one that all "
-                "records have, take another subset, or leave such records out with --on_error=skip"
+                "records have, take another subset, or leave such records out with --on_error=skip "
+                "and a --max_skipped above their share (e.g. 0.5; the default is 0.001)"
             )
         return names.index(found)
 

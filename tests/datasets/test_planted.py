@@ -1,5 +1,6 @@
 import concurrent.futures
 import datetime
+import itertools
 import json
 import multiprocessing
 import re
@@ -15,7 +16,7 @@ from rsjax import datasets, landcover
 from rsjax.datasets import planted, planted_classes, tfds_folder, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError
-from rsjax.input import shards
+from rsjax.input import build, shards
 
 COUNT = 12
 FIRST = "planted-train.tfrecord-00000-of-00002"
@@ -313,10 +314,13 @@ def test_damage_names_file_record_feature_and_remedy(copy, name, change, match):
         datasets.get("planted")(copy).read(f"{FIRST}#1")
 
 
-def test_a_record_without_a_label_names_the_ways_out(copy):
-    rewrite(copy, lambda values: values | {"species": values["species"] * 0 - 1})
-    with pytest.raises(DatasetError, match=r"label_level.*subset.*--on_error=skip"):
+def test_a_record_without_a_label_names_a_way_out_that_works(copy, tmp_path):
+    odd = itertools.cycle([0, 1])
+    rewrite(copy, lambda v: v | {"species": v["species"] if next(odd) else v["species"] * 0 - 1})
+    with pytest.raises(DatasetError, match=r"label_level.*subset.*--on_error=skip and a --max_sk"):
         datasets.get("planted")(copy).read(f"{FIRST}#0")
+    made = build.build("planted", copy, tmp_path / "data", None, 1, "skip", max_skipped=1.0)
+    assert sum(split["records"] for split in made.splits.values()) == COUNT // 2
 
 
 def test_checksum_shards_and_keys(copy):
