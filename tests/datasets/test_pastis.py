@@ -264,10 +264,12 @@ def put(name, value):
         (put("dates-S2", None), r"dates-S2 .None. .*expected \{"),
         (put("dates-S2", {"0": 20191301}), "dates-S2 .*20191301"),
         (put("dates-S2", {"1": 20190101}), "dates-S2 .*KeyError"),
+        (put("dates-S2", {"0": 20190104, "1": 20190203, "2": 20190202}),
+         "dates-S2 with 2019-02-02 at step 2 after 2019-02-03, expected days that ascend"),
         (lambda one, data: one["properties"].pop("TILE"), "no usable property 'TILE'"),
         (lambda one, data: data.pop("features"), "not a GeoJSON collection"),
     ],
-)
+)  # fmt: skip
 def test_damaged_metadata(copied, edit, message):
     root = copied("pastis", COUNT)
     change(root, edit)
