@@ -172,10 +172,16 @@ def _local(href: str) -> str:
 
 
 def _band(sensor: sensors.Sensor, described: Mapping[str, Any]) -> str:
-    """The band of the sensor that a description means, by its own name or else a common one."""
+    """The band of the sensor that a description means, by its own name or else a common one.
+
+    Where the common name is that of several bands (rededge), the own may still be of one (rededge1).
+    """
+    known = _COMMON.get(sensor.name, {})
     name = str(described.get("name") or "")
-    common = str(described.get("eo:common_name") or described.get("common_name") or name)
-    return _own(sensor, name) or _own(sensor, _COMMON.get(sensor.name, {}).get(common.lower(), ""))
+    common = str(described.get("eo:common_name") or described.get("common_name") or "")
+    return _own(sensor, name) or _own(
+        sensor, known.get(common.lower()) or known.get(name.lower(), "")
+    )
 
 
 def _own(sensor: sensors.Sensor, name: str) -> str:

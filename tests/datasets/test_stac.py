@@ -160,6 +160,19 @@ def test_a_common_name_of_several_bands_means_none():
         stac_bands.match(found, S2, ("B05",))
 
 
+def test_red_edges_of_one_common_name_are_told_apart_by_their_own():
+    """As Earth Search has them."""
+    found = item("x", {f"rededge{i}": band(f"rededge{i}", "rededge", href=f"/{i}.tif")
+                       for i in (3, 1, 2)})  # fmt: skip
+    chosen = stac_bands.match(found, S2, ("B05", "B06", "B07"))
+    assert {a.href: a.bands for a in chosen} == {
+        "/1.tif": ("B05",), "/2.tif": ("B06",), "/3.tif": ("B07",),
+    }  # fmt: skip
+    # The common name is the standard's, and counts where it says which band.
+    (one,) = stac_bands.match(item("x", {"a": band("nir", "nir08", href="/a.tif")}), S2, ("B8A",))
+    assert one.bands == ("B8A",)
+
+
 def test_radar_is_matched_by_polarization_and_else_by_key():
     found = item("x", {"measurement": {"href": "/1.tif", "sar:polarizations": ["VH"]},
                        "vv": {"href": "/2.tif"}})  # fmt: skip
