@@ -76,7 +76,8 @@ class Asset:
 def match(item: Any, sensor: str, wanted: Sequence[str], keys: str = "") -> list[Asset]:
     """The files of an item that hold the wanted bands, each band in one of them.
 
-    Of several files with a band, that of the fewest bands is taken. Thumbnails, previews ("visual")
+    Of several files with a band, that of the fewest bands is taken, and of these the GeoTIFF where
+    the others are JPEG 2000. Thumbnails, previews ("visual")
     and what is neither GeoTIFF nor JPEG 2000 are left out.
 
     Args:
@@ -103,6 +104,7 @@ def match(item: Any, sensor: str, wanted: Sequence[str], keys: str = "") -> list
         holders = [asset for asset in found if band in asset.bands]
         fewest = min((len(asset.bands) for asset in holders), default=0)
         holders = [asset for asset in holders if len(asset.bands) == fewest]
+        holders = [asset for asset in holders if asset.ending != ".jp2"] or holders
         if not holders:
             listed = "; ".join(f"{a.key}: {', '.join(filter(None, a.bands)) or '-'}" for a in found)
             raise DatasetError(

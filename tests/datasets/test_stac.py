@@ -190,6 +190,19 @@ def test_a_band_in_two_assets_is_refused_until_one_is_chosen():
         stac_bands.match(found, S2, ("B99",))
 
 
+def test_of_equals_a_geotiff_is_taken_before_jpeg_2000():
+    """As Earth Search has them: one band in two formats, of one name."""
+    jp2 = {"type": "image/jp2", "href": "s3://x/B02.jp2"}
+    tiff = band("blue", "blue", href="https://x/B02.tif")
+    both = {"blue": tiff, "blue-jp2": band("blue", "blue") | jp2}
+    (chosen,) = stac_bands.match(item("x", both), S2, ("B02",))
+    assert chosen.href == "https://x/B02.tif"
+    (chosen,) = stac_bands.match(item("x", both), S2, ("B02",), keys=".*-jp2")
+    assert chosen.href == "s3://x/B02.jp2"
+    with pytest.raises(DatasetError, match="in the assets blue, other, expected one"):
+        stac_bands.match(item("x", both | {"other": tiff}), S2, ("B02",))
+
+
 @pytest.mark.parametrize(
     ("scaling", "properties", "found"),
     [
