@@ -176,7 +176,7 @@ def _local(href: str) -> str:
 def _band(sensor: sensors.Sensor, described: Mapping[str, Any]) -> str:
     """The band of the sensor that a description means, by its own name or else a common one.
 
-    Where the common name is that of several bands (rededge), the own may still be of one (rededge1).
+    Where the common name is that of several bands (rededge), the own may be of one (rededge1).
     """
     known = _COMMON.get(sensor.name, {})
     name = str(described.get("name") or "")
