@@ -21,7 +21,7 @@ REGION_FIELD = flags.DEFINE_string(
     "region_field", "", "Attribute with their names; default: name.", **SHARED
 )
 REFERENCE = flags.DEFINE_string(
-    "reference", "", "Labelled sample: .csv or any vector file.", **SHARED
+    "reference", "", "Labelled sample: .csv or a vector file of points.", **SHARED
 )
 REFERENCE_CRS = flags.DEFINE_string(
     "reference_crs", "", "Of x and y in a .csv; default: the map's.", **SHARED

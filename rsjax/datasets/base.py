@@ -33,7 +33,11 @@ class Dataset(Protocol):
         """One example."""
 
     def fingerprint(self) -> str:
-        """sha256 of what decides which examples there are; reads no pixels."""
+        """sha256 of what decides which examples there are.
+
+        Reads metadata; pixels only of files whose content nothing else tells, e.g. those of
+        `scenes` with a stated checksum. `rsjax.prepare` calls it once.
+        """
 
 
 def choice(option: str, value: str, known: Iterable[str]) -> str:

@@ -14,9 +14,8 @@ import shapely
 from rasterio import warp
 from rasterio.crs import CRS
 
-from rsjax.datasets import raster
+from rsjax.datasets import raster, split_rules
 from rsjax.datasets.scene_area import METRES_PER_DEGREE
-from rsjax.datasets.scene_list import SPLITS
 from rsjax.errors import DatasetError
 
 _SHRUNK = 1e-6  # of a patch: those that only touch do not overlap
@@ -85,12 +84,10 @@ def of_patches(plane: Plane, corners: np.ndarray, side_m: float) -> np.ndarray:
 def draw(blocks: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     """A split for each patch, whole blocks together.
 
-    Blocks come in random order; each goes to the split that is furthest below its share.
-
     Args:
         blocks: (patches, 2) as `of_patches` gives them.
         shares: of the patches in train, validation and test.
-        seed: of the order.
+        seed: see `split_rules.draw`.
 
     Returns:
         Index into `SPLITS`, int64 (patches,).
@@ -99,22 +96,15 @@ def draw(blocks: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
         DatasetError: fewer blocks than splits.
     """
     unique, inverse, counts = np.unique(blocks, axis=0, return_inverse=True, return_counts=True)
-    used = [i for i, share in enumerate(shares) if share > 0]
+    used = {i: share for i, share in enumerate(shares) if share > 0}
     if len(unique) < len(used):
         raise DatasetError(
             f"scenes.json: {len(unique)} blocks for {len(used)} splits, expected at least one "
             "each; make split.block_m or block_patches smaller, or give a share of 0"
         )
-    have = np.zeros(len(SPLITS))
-    split = np.zeros(len(unique), np.int64)
-    order = np.random.default_rng(seed).permutation(len(unique))
-    for place, block in enumerate(order):
-        empty = [i for i in used if have[i] == 0]
-        choice = empty if len(empty) == len(order) - place else used
-        best = max(choice, key=lambda i: shares[i] - have[i] / len(blocks))
-        split[block] = best
-        have[best] += counts[block]
-    return split[inverse.reshape(-1)]
+    places = [(col, row) for col, row in unique.tolist()]
+    drawn = split_rules.draw(dict(zip(places, counts.tolist(), strict=True)), used, seed)
+    return np.array([drawn[place] for place in places], np.int64)[inverse.reshape(-1)]
 
 
 def near(corners: np.ndarray, split: np.ndarray, buffer_m: float) -> np.ndarray:

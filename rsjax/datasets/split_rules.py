@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from rsjax.datasets import splits
 from rsjax.errors import ConfigError, DatasetError
@@ -20,7 +21,44 @@ SHARES = {
     "test": splits.TEST_PERCENT / 100,
 }
 
-Block = tuple[str, int, int]  # zone, column, row
+_ROUNDING = 1e-6  # of a block; as in `rsjax.datasets.blocks`
+
+B = TypeVar("B", bound=tuple[str | int, ...])  # what names a block, e.g. zone, column, row
+S = TypeVar("S")  # what names a split
+
+
+def draw(counts: Mapping[B, int], shares: Mapping[S, float], seed: int) -> dict[B, S]:
+    """A split for each block of samples.
+
+    Blocks are taken in the order of the sha256 hex digest of '<seed> <block>', the parts of a
+    block's name with spaces between; each goes to the split that then lacks most samples of its
+    share, and the last ones to splits that would stay empty. So no split gets more than its share
+    by as much as its last block, and every split gets a block. The order of the blocks given, and
+    the versions of Python and NumPy, do not matter.
+
+    Args:
+        counts: block -> number of its samples; at least as many blocks as splits.
+        shares: split -> share of the samples, above 0.
+        seed: another seed gives another split.
+
+    Returns:
+        block -> split.
+    """
+    lacks = {split: share * sum(counts.values()) for split, share in shares.items()}
+    chosen: dict[B, S] = {}
+    empty = list(shares)
+    order = sorted(counts, key=lambda block: _digest(seed, block))
+    for number, block in enumerate(order):
+        may = empty if len(order) - number == len(empty) else list(shares)
+        split = max(may, key=lambda name: lacks[name])  # of equals the first
+        chosen[block] = split
+        lacks[split] -= counts[block]
+        empty = [name for name in empty if name != split]
+    return chosen
+
+
+def _digest(seed: int, block: tuple[str | int, ...]) -> str:
+    return hashlib.sha256(" ".join(map(str, (seed, *block))).encode()).hexdigest()
 
 
 def blocks(
@@ -34,11 +72,9 @@ def blocks(
 ) -> dict[str, str]:
     """The split of each sample: samples of one block are never in two splits.
 
-    The ground is cut into squares by whole multiples of `block`. The blocks that hold samples are
-    taken in the order of the sha256 hex digest of '<seed> <zone> <column> <row>'; each goes to the
-    split that then lacks most samples of its share, and the last ones to splits that would stay
-    empty. So no split gets more than its share by as much as its last block, and every split gets
-    a block. The order of the samples does not matter.
+    The ground is cut into squares by whole multiples of `block`, which `draw` gives to the splits
+    by their zone, column and row. A point on the line between two squares is in the second,
+    whatever its last digits. The order of the samples does not matter.
 
     Args:
         ids: one of a kind for each sample.
@@ -46,7 +82,7 @@ def blocks(
         y: likewise.
         block: side of a block, e.g. in metres; many times the distance of neighbouring samples.
         shares: split -> share of the samples, above 0, together 1.
-        seed: another seed gives another split.
+        seed: see `draw`.
         zones: of each sample the coordinate system that x and y are in, where they are not in one:
             blocks of two zones are two blocks.
 
@@ -59,31 +95,19 @@ def blocks(
             blocks than splits.
     """
     _check(ids, x, y, block, shares, zones)
-    place: dict[str, Block] = {}
-    counts: dict[Block, int] = {}
+    place: dict[str, tuple[str, int, int]] = {}
+    counts: dict[tuple[str, int, int], int] = {}
     for key, across, up, zone in zip(ids, x, y, zones or [""] * len(ids), strict=True):
-        place[key] = (zone, math.floor(across / block), math.floor(up / block))
+        col, row = (math.floor(value / block + _ROUNDING) for value in (across, up))
+        place[key] = (zone, col, row)
         counts[place[key]] = counts.get(place[key], 0) + 1
     if len(counts) < len(shares):
         raise DatasetError(
             f"{len(ids)} samples lie in {len(counts)} blocks of {block:g}, expected at least one "
             f"for each of {', '.join(shares)}; choose smaller blocks, or another split rule"
         )
-    lacks = {split: share * len(ids) for split, share in shares.items()}
-    chosen: dict[Block, str] = {}
-    empty = list(shares)
-    order = sorted(counts, key=lambda one: _digest(seed, one))
-    for number, one in enumerate(order):
-        may = empty if len(order) - number == len(empty) else list(shares)
-        split = max(may, key=lambda name: lacks[name])  # of equals the first
-        chosen[one] = split
-        lacks[split] -= counts[one]
-        empty = [name for name in empty if name != split]
+    chosen = draw(counts, shares, seed)
     return {key: chosen[one] for key, one in place.items()}
-
-
-def _digest(seed: int, block: Block) -> str:
-    return hashlib.sha256(" ".join(map(str, (seed, *block))).encode()).hexdigest()
 
 
 def _check(

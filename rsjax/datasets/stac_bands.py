@@ -76,7 +76,8 @@ class Asset:
 def match(item: Any, sensor: str, wanted: Sequence[str], keys: str = "") -> list[Asset]:
     """The files of an item that hold the wanted bands, each band in one of them.
 
-    Of several files with a band, that of the fewest bands is taken. Thumbnails, previews ("visual")
+    Of several files with a band, that of the fewest bands is taken, and of these the GeoTIFF where
+    the others are JPEG 2000. Thumbnails, previews ("visual")
     and what is neither GeoTIFF nor JPEG 2000 are left out.
 
     Args:
@@ -103,6 +104,7 @@ def match(item: Any, sensor: str, wanted: Sequence[str], keys: str = "") -> list
         holders = [asset for asset in found if band in asset.bands]
         fewest = min((len(asset.bands) for asset in holders), default=0)
         holders = [asset for asset in holders if len(asset.bands) == fewest]
+        holders = [asset for asset in holders if asset.ending != ".jp2"] or holders
         if not holders:
             listed = "; ".join(f"{a.key}: {', '.join(filter(None, a.bands)) or '-'}" for a in found)
             raise DatasetError(
@@ -172,10 +174,16 @@ def _local(href: str) -> str:
 
 
 def _band(sensor: sensors.Sensor, described: Mapping[str, Any]) -> str:
-    """The band of the sensor that a description means, by its own name or else a common one."""
+    """The band of the sensor that a description means, by its own name or else a common one.
+
+    Where the common name is that of several bands (rededge), the own may be of one (rededge1).
+    """
+    known = _COMMON.get(sensor.name, {})
     name = str(described.get("name") or "")
-    common = str(described.get("eo:common_name") or described.get("common_name") or name)
-    return _own(sensor, name) or _own(sensor, _COMMON.get(sensor.name, {}).get(common.lower(), ""))
+    common = str(described.get("eo:common_name") or described.get("common_name") or "")
+    return _own(sensor, name) or _own(
+        sensor, known.get(common.lower()) or known.get(name.lower(), "")
+    )
 
 
 def _own(sensor: sensors.Sensor, name: str) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from typing import Any
 
 import numpy as np
-import pyogrio
 import rasterio
 import rasterio.features
 import shapely
 from rasterio import warp
 from rasterio.crs import CRS
 
+from rsjax import vectors
 from rsjax.datasets import raster
 from rsjax.datasets.files import check_name
-from rsjax.errors import DatasetError, NomenclatureError
+from rsjax.errors import DatasetError, NomenclatureError, SceneError
 from rsjax.landcover import IGNORE, Nomenclature
 
 _KINDS = {0: "Point", 3: "Polygon", 4: "MultiPoint", 6: "MultiPolygon"}  # shapely's numbers
@@ -62,7 +61,7 @@ def read(path: str, layer: str, field: str) -> Features:
     """Reads all features of a layer with one field.
 
     Args:
-        path: of a local file that GDAL knows as vector data, e.g. GeoJSON, GeoPackage, Shapefile.
+        path: of a local file, see `rsjax.vectors`.
         layer: its name; '' where there is only one.
         field: name of the field.
 
@@ -71,51 +70,20 @@ def read(path: str, layer: str, field: str) -> Features:
             field, or geometries other than polygons and points.
     """
     check_name(os.path.basename(path), path)
-    if not os.path.isfile(path):
-        raise DatasetError(f"{path}: no such file, expected vector data; correct the path")
-    with open(path, "rb") as file:
-        if b"<OGRVRTDataSource" in file.read(4096):  # leads to other files and the network
-            raise DatasetError(f"{path}: a GDAL VRT, expected the data themselves; convert it")
-    where = f"{path}, layer {layer}" if layer else path
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # feature ids that are repeated; they are not used
-            layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-            if (layer and layer not in layers) or (not layer and len(layers) != 1):
-                raise DatasetError(
-                    f"{path}: layers {', '.join(layers)}, expected {layer or 'one'}; name one of "
-                    "them under layer in scenes.json"
-                )
-            layer = layer or layers[0]
-            known = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
-            if field not in known:
-                raise DatasetError(
-                    f"{where}: no field {field!r}, expected one of {', '.join(known) or 'none'}; "
-                    "name it in scenes.json"
-                )
-            meta, _, wkb, columns = pyogrio.raw.read(
-                path, layer=layer, columns=[field], force_2d=True
-            )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise DatasetError(
-            f"{where}: does not read as vector data ({' '.join(str(error).split())}), expected "
-            "e.g. GeoJSON, GeoPackage or Shapefile; restore or convert it"
-        ) from error
-    if not meta["crs"]:
-        raise DatasetError(f"{where}: no coordinate system, expected one; write it into the file")
-    if wkb is None or len(wkb) == 0:
-        raise DatasetError(f"{where}: no features, expected some; correct the path or the layer")
-    shapes = shapely.from_wkb(wkb, on_invalid="ignore")
-    values = np.asarray(columns[0])
-    _check(where, field, shapes, values)
-    return Features(where, CRS.from_user_input(meta["crs"]), shapes, values)
+        found = vectors.read(path, layer, field)
+    except SceneError as error:
+        raise DatasetError(str(error)) from error
+    shapes, values = found.geometry, found.fields[field]
+    _check(found.where, field, shapes, values)
+    return Features(found.where, CRS.from_user_input(found.crs), shapes, values)
 
 
 def _check(where: str, field: str, shapes: np.ndarray, values: np.ndarray) -> None:
     kinds = shapely.get_type_id(shapes)
     for i, (shape, kind, value) in enumerate(zip(shapes, kinds, values, strict=True), 1):
-        if shape is None or kind not in _KINDS or shape.is_empty:
-            found = "no geometry" if shape is None or shape.is_empty else f"a {shape.geom_type}"
+        if kind not in _KINDS or shape.is_empty:
+            found = "no geometry" if shape.is_empty else f"a {shape.geom_type}"
             raise DatasetError(
                 f"{where}: feature {i} has {found}, expected a polygon or a point; repair or "
                 "delete it"

@@ -73,7 +73,8 @@ def build(
             found = _write(todo, total, workers or os.cpu_count() or 1, runner, beam, stall_s)
             if hasattr(opened, "report"):  # of datasets that rsjax splits by place
                 notes.write(root, leakage.FILE, opened.report())
-            return publish.publish(todo, [found[job.file] for job in todo], max_skipped)
+            each = [found[job.file] for job in todo]
+            return publish.publish(todo, each, max_skipped, plan["source_fingerprint"])
         except BaseException:
             if not runner:  # Beam's workers may still be writing
                 notes.clean(root)

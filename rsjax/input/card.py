@@ -1,11 +1,13 @@
 """The card that lies beside prepared shards, `README.md`, and a run sheet to train on them.
 
-It says what the dataset says of itself and what the manifest counted. The same shards give the same
-card.
+It says what the dataset says of itself and what the manifest counted, with commands for the place
+that the shards were written to. The same shards in the same place give the same card.
 """
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 from rsjax.datasets import describe
@@ -22,12 +24,17 @@ _TASKS = {"index": "classification", "multihot": "multilabel"}  # of rsjax.tasks
 _TO_READ = """\
 import tensorflow_datasets as tfds  # no TensorFlow is imported
 
-source = tfds.builder_from_directory("{root}").as_data_source("{split}")
+source = tfds.builder_from_directory({root}).as_data_source("{split}")
 source[0]  # a dictionary: the entries above, and `id`"""
 
 
-def run_sheet(info: DatasetInfo) -> str:
-    """A run sheet with which training starts: the entry that is drawn, all its bands."""
+def run_sheet(info: DatasetInfo, data_dir: str = "") -> str:
+    """A run sheet with which training starts: the entry that is drawn, all its bands.
+
+    Args:
+        info: the dataset.
+        data_dir: folder or URL of prepared data; '' leaves that of `rsjax.config`.
+    """
     entry = info.images[info.rgb[0]]
     side = info.mask[0] if info.mask else entry.height or SIDE
     lines = [f"c.data.grid_px = {side}"]
@@ -48,6 +55,7 @@ def run_sheet(info: DatasetInfo) -> str:
         "c = configs.base().unlock()",
         f'c.name = "{info.name}"',
         f'c.data.dataset = "{info.name}"',
+        *([f"c.data.data_dir = {json.dumps(data_dir)}"] if data_dir else []),
         f'c.data.bands = tuple(f"{name}" {loops})',
         *lines,
         f'c.task.name = "{task}"',
@@ -69,15 +77,21 @@ def get_config():
     return head + "\n".join(f"    {line}" for line in body)
 
 
-def beside(made: Manifest) -> str:
-    """The card of prepared shards: the dataset's, with what was counted, computed and skipped."""
+def beside(made: Manifest, root: str) -> str:
+    """The card of prepared shards: the dataset's, with what was counted, computed and skipped.
+
+    Args:
+        made: the manifest.
+        root: folder or URL of the shards, `data_dir/name/version`.
+    """
     info = made.info
+    data_dir = root.removesuffix(f"/{info.name}/{info.version}")
     options = [f"--option={key}={_option(value)}" for key, value in sorted(made.options.items())]
     command = " ".join(
         [
             "python -m rsjax.prepare",
             f"--dataset={info.name}",
-            "--source=DIR --data_dir=data",
+            f"--source=DIR --data_dir={shlex.quote(data_dir)}",
             *options,
         ]
     )
@@ -105,7 +119,7 @@ def beside(made: Manifest) -> str:
         counts = {split: entry["mask_counts"] for split, entry in made.splits.items()}
         found = made.mask_nomenclature or made.nomenclature
         parts.append(describe.classes("Mask, in pixels", found, counts))
-    read = _TO_READ.format(root=f"data/{info.name}/{info.version}", split=next(iter(made.splits)))
+    read = _TO_READ.format(root=json.dumps(root), split=next(iter(made.splits)))
     parts += [
         describe.statistics(info, made.statistics, made.statistics_origin),
         describe.known_defects(info.name),
@@ -119,8 +133,8 @@ def beside(made: Manifest) -> str:
             ],
         ),
         "## How to train\n\nA run sheet to start from, not a tuned recipe; save it as "
-        f"`{info.name}.py`:\n\n```python\n{run_sheet(info)}\n```\n\n```\npython -m rsjax.main "
-        f"--config={info.name}.py --workdir=runs/{info.name}\n```",
+        f"`{info.name}.py`:\n\n```python\n{run_sheet(info, data_dir)}\n```\n\n```\n"
+        f"python -m rsjax.main --config={info.name}.py --workdir=runs/{info.name}\n```",
         f"## How to read them without rsjax\n\n```python\n{read}\n```",
     ]
     return "\n\n".join(parts) + "\n"

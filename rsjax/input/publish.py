@@ -21,8 +21,16 @@ SHARD = ("file", "records", "bytes", "sha256", "ends_sha256")  # what is said of
 METADATA = ("LICENSE", "features.json", "dataset_info.json")  # what TFDS writes
 
 
-def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) -> Manifest:
+def publish(
+    todo: list[Job], found: list[dict[str, Any]], max_skipped: float, source_fingerprint: str
+) -> Manifest:
     """Joins the notes of all shards into the manifest and the metadata of TFDS.
+
+    Args:
+        todo: all shards.
+        found: their notes.
+        max_skipped: see `rsjax.input.build`.
+        source_fingerprint: of the dataset when its shards were begun.
 
     Raises:
         ShardError: a larger share than `max_skipped` of a split was skipped.
@@ -66,7 +74,7 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
         root=stage,
         info=info,
         options=dict(job.options),
-        source_fingerprint=dataset.fingerprint(),
+        source_fingerprint=source_fingerprint,
         simulated=dataset.simulated,
         nomenclature=landcover.load(info.nomenclature),
         mask_nomenclature=landcover.load(info.mask_nomenclature)
@@ -91,7 +99,7 @@ def publish(todo: list[Job], found: list[dict[str, Any]], max_skipped: float) ->
                 for split, parts in by_split.items()
             },
         )
-        page = card.beside(made)
+        page = card.beside(made, job.root)
         if hasattr(dataset, "report"):  # of datasets that rsjax splits by place
             page += leakage.page(dataset.report())
         sealed.replace(stage / card.FILE, page.encode())

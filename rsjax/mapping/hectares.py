@@ -45,7 +45,7 @@ def measure(
     Args:
         map_path: a map: see `rsjax.mapping.landmap.read_map`.
         nomenclature: its classes, where the file does not say.
-        region_file: polygons, any vector format.
+        region_file: polygons, a vector file (see `rsjax.vectors`).
         region_field: attribute that names them.
         sample: labelled reference sample: see `rsjax.mapping.reference`.
         sample_crs: coordinate system of a CSV sample, where it is not the map's.

@@ -14,9 +14,10 @@ import os
 import numpy as np
 import shapely
 
+from rsjax import vectors
 from rsjax.errors import SampleError
 from rsjax.landcover import Nomenclature
-from rsjax.mapping import vector
+from rsjax.mapping import projections
 from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.sample_files import HOW
 
@@ -68,7 +69,7 @@ def read(path: str | os.PathLike[str], land_map: LandMap, crs: str = "") -> Samp
             f"{name}: no column 'reference' with the true classes; it has "
             f"{', '.join(columns) or 'none'}. A confusion matrix is not enough: {HOW}"
         )
-    change = vector.transformer(source, land_map.crs) if source else None
+    change = projections.transformer(source, land_map.crs) if source else None
     if change is not None:
         x, y = (np.asarray(v) for v in change.transform(x, y))
     t = ~land_map.transform
@@ -133,7 +134,7 @@ def _csv(
 def _points(
     path: str | os.PathLike[str],
 ) -> tuple[list[str], dict[str, list[str]], np.ndarray, np.ndarray]:
-    found = vector.read(path)
+    found = vectors.read(path)
     kinds = set(shapely.get_type_id(found.geometry).tolist())
     if kinds != {shapely.GeometryType.POINT.value} or shapely.is_empty(found.geometry).any():
         raise SampleError(f"{path}: expected one point a unit")

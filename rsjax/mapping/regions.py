@@ -14,8 +14,9 @@ import numpy as np
 import shapely
 from rasterio.windows import Window
 
+from rsjax import vectors
 from rsjax.errors import SceneError
-from rsjax.mapping import vector
+from rsjax.mapping import projections
 from rsjax.mapping.area_table import Tally, in_block
 from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.pixel_area import PixelAreas
@@ -27,7 +28,7 @@ def read(path: str | os.PathLike[str], land_map: LandMap, field: str = "") -> di
     """The polygons of a vector file in the map's coordinate system, by region name.
 
     Args:
-        path: any vector format that GDAL reads; in any coordinate system.
+        path: a vector file, see `rsjax.vectors`; in any coordinate system.
         land_map: the map.
         field: attribute that names the regions; '' takes `name`.
 
@@ -42,7 +43,7 @@ def read(path: str | os.PathLike[str], land_map: LandMap, field: str = "") -> di
         raise SceneError(
             f"{land_map.path}: its grid is rotated, regions need one that is not; warp it north up"
         )
-    found = vector.read(path)
+    found = vectors.read(path)
     names = _names(path, found, field)
     for name, shape in zip(names, found.geometry, strict=True):
         if shape.geom_type not in ("Polygon", "MultiPolygon") or shape.is_empty:
@@ -52,7 +53,7 @@ def read(path: str | os.PathLike[str], land_map: LandMap, field: str = "") -> di
                 f"{path}: region {name!r} is no valid polygon ({shapely.is_valid_reason(shape)}); "
                 "mend it, e.g. with ogr2ogr -makevalid"
             )
-    change = vector.transformer(found.crs, land_map.crs)
+    change = projections.transformer(found.crs, land_map.crs)
     if change is None:
         return dict(zip(names, found.geometry, strict=True))
     return {
@@ -61,7 +62,7 @@ def read(path: str | os.PathLike[str], land_map: LandMap, field: str = "") -> di
     }
 
 
-def _names(path: str | os.PathLike[str], found: vector.Features, field: str) -> list[str]:
+def _names(path: str | os.PathLike[str], found: vectors.Features, field: str) -> list[str]:
     fields = found.fields
     chosen = field or next((name for name in fields if name.lower() == "name"), "")
     if chosen not in fields:

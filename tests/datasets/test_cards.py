@@ -1,8 +1,8 @@
 import dataclasses
-import difflib
 import inspect
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -90,11 +90,8 @@ def test_a_page_says_what_the_dataset_says(name, written, tmp_path):
         assert f"{what} ({source})" in joined
 
 
-def test_no_name_in_the_table_of_defects_is_misspelt():
-    without = [name for name in datasets.names() if not defects.of(name)]
-    for name in defects.names():
-        if name not in datasets.names():
-            assert not difflib.get_close_matches(name, without, 1, 0.75), name
+def test_the_table_of_defects_is_of_datasets_that_are_there():
+    assert set(defects.names()) <= set(datasets.names())
     for name in defects.names():
         assert all(what.endswith(".") and source for what, source in defects.of(name))
 
@@ -197,8 +194,26 @@ def prepared(downloads, tmp_path_factory):
     source = shutil.copytree(downloads("bigearthnet", 24), folder / "source")
     key = datasets.get("bigearthnet")(source).keys("train")[1]
     next(source.glob(f"BigEarthNet-S2/*/{key}/*_B03.tif")).write_bytes(b"II*\0")
-    made = build.build("bigearthnet", source, folder / "data", {"sensors": ("s2",)}, 1, "skip", 0.5)
+    made = build.build(
+        "bigearthnet", source, folder / "my data", {"sensors": ("s2",)}, 1, "skip", 0.5
+    )
     return made, key
+
+
+def test_what_the_card_says_to_run_is_for_the_place_of_its_shards(prepared):
+    made, _ = prepared
+    text = (made.root / "README.md").read_text()
+    data_dir = str(made.root.parents[1])
+    sheet, read = re.findall(r"```python\n(.*?)```", text, re.S)
+    scope = {}
+    exec(sheet, scope)
+    config = scope["get_config"]()
+    configs.validate(config)
+    assert config.data.data_dir == data_dir
+    command = shlex.split(next(x for x in text.splitlines() if "rsjax.prepare --dataset" in x))
+    assert command[:3] == ["python", "-m", "rsjax.prepare"]
+    assert f"--data_dir={data_dir}" in command
+    assert f'builder_from_directory("{made.root}")' in read
 
 
 def test_the_card_beside_shards_says_what_is_in_them(prepared):
@@ -243,7 +258,7 @@ def test_the_shards_are_read_as_the_card_says(prepared):
     code = "\n".join([*lines[:-1], f"first = {lines[-1]}", "import sys",
                       "assert not {'rsjax', 'tensorflow'} & set(sys.modules)",
                       "print(first['id'].decode(), first['s2_60m'].sum())"])  # fmt: skip
-    found = subprocess.run([sys.executable, "-c", code], cwd=made.root.parents[2], text=True,
+    found = subprocess.run([sys.executable, "-c", code], text=True,
                            capture_output=True, check=False)  # fmt: skip
     assert found.returncode == 0, found.stderr
     source = ShardSource(made.root, "train")
@@ -273,7 +288,9 @@ def test_the_card_of_shards_on_an_object_store(downloads):
     memory = fsspec.filesystem("memory")
     try:
         made = build.build("ucmerced", downloads("ucmerced", 21), "memory://cards", workers=1)
-        assert memory.cat("/cards/ucmerced/1.0.0/README.md").decode() == card.beside(made)
+        assert memory.cat("/cards/ucmerced/1.0.0/README.md").decode() == card.beside(
+            made, "memory://cards/ucmerced/1.0.0"
+        )
     finally:
         memory.rm("/cards", recursive=True)
 

@@ -63,6 +63,29 @@ def test_the_stated_rule_step_by_step():
         assert {found[f"{place}{i}"] for i in range(sizes[place])} == {split}
 
 
+def test_a_point_on_a_line_is_in_the_second_block_whatever_its_last_digits():
+    x = [1 - 1e-9, 1, 1 + 1e-9, 1.5]
+    found = blocks(list("abcde"), [*x, 0.5], [0] * 5, 1, {"train": 0.8, "test": 0.2})
+    assert len({found[key] for key in "abcd"}) == 1 != len(set(found.values()))
+
+
+def test_own_scenes_are_drawn_by_the_same_rule():
+    from rsjax.datasets import blocks as scene_blocks
+
+    ids, x, y = ground(3, 400)
+    places = block_of(x, y, 5_000)
+    shares = (0.7, 0.1, 0.2)
+    names = dict(zip(("train", "validation", "test"), shares, strict=True))
+    counts = {place: places.count(place) for place in set(places)}
+    drawn = split_rules.draw(counts, names, 5)
+    found = scene_blocks.draw(np.array(places), shares, 5)
+    assert [list(names)[i] for i in found] == [drawn[place] for place in places]
+    # By zone, too, each block has the split that its name gives it.
+    zoned = split_rules.draw({("z", *place): n for place, n in counts.items()}, names, 5)
+    again = blocks(ids, x, y, 5_000, names, 5, ["z"] * 400)
+    assert list(again.values()) == [zoned["z", *place] for place in places]
+
+
 def test_every_split_gets_a_block_where_there_are_just_enough():
     found = blocks(list("abc"), [0, 10, 20], [0, 0, 0], 10)
     assert sorted(found.values()) == sorted(SHARES)

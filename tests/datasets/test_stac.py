@@ -160,6 +160,19 @@ def test_a_common_name_of_several_bands_means_none():
         stac_bands.match(found, S2, ("B05",))
 
 
+def test_red_edges_of_one_common_name_are_told_apart_by_their_own():
+    """As Earth Search has them."""
+    found = item("x", {f"rededge{i}": band(f"rededge{i}", "rededge", href=f"/{i}.tif")
+                       for i in (3, 1, 2)})  # fmt: skip
+    chosen = stac_bands.match(found, S2, ("B05", "B06", "B07"))
+    assert {a.href: a.bands for a in chosen} == {
+        "/1.tif": ("B05",), "/2.tif": ("B06",), "/3.tif": ("B07",),
+    }  # fmt: skip
+    # The common name is the standard's, and counts where it says which band.
+    (one,) = stac_bands.match(item("x", {"a": band("nir", "nir08", href="/a.tif")}), S2, ("B8A",))
+    assert one.bands == ("B8A",)
+
+
 def test_radar_is_matched_by_polarization_and_else_by_key():
     found = item("x", {"measurement": {"href": "/1.tif", "sar:polarizations": ["VH"]},
                        "vv": {"href": "/2.tif"}})  # fmt: skip
@@ -175,6 +188,19 @@ def test_a_band_in_two_assets_is_refused_until_one_is_chosen():
     assert chosen.href == "/b.tif"
     with pytest.raises(SensorError, match="'B99'"):
         stac_bands.match(found, S2, ("B99",))
+
+
+def test_of_equals_a_geotiff_is_taken_before_jpeg_2000():
+    """As Earth Search has them: one band in two formats, of one name."""
+    jp2 = {"type": "image/jp2", "href": "s3://x/B02.jp2"}
+    tiff = band("blue", "blue", href="https://x/B02.tif")
+    both = {"blue": tiff, "blue-jp2": band("blue", "blue") | jp2}
+    (chosen,) = stac_bands.match(item("x", both), S2, ("B02",))
+    assert chosen.href == "https://x/B02.tif"
+    (chosen,) = stac_bands.match(item("x", both), S2, ("B02",), keys=".*-jp2")
+    assert chosen.href == "s3://x/B02.jp2"
+    with pytest.raises(DatasetError, match="in the assets blue, other, expected one"):
+        stac_bands.match(item("x", both | {"other": tiff}), S2, ("B02",))
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,13 @@ def test_keys_are_listed_once_and_not_for_every_shard(download, tmp_path, monkey
     assert max(len(pickle.dumps(job)) for job in todo) < 1000
 
 
-def test_a_download_that_changed_is_read_again(tmp_path):
+def test_a_download_that_changed_is_read_again_and_its_fingerprint_taken_once(
+    tmp_path, monkeypatch
+):
+    taken = []
+    ucmerced = datasets.get("ucmerced")
+    fingerprint = ucmerced.fingerprint
+    monkeypatch.setattr(ucmerced, "fingerprint", lambda self: taken.append(1) or fingerprint(self))
     source = tmp_path / "source"
     simulate("ucmerced", source, 21)
     first = build.build("ucmerced", source, tmp_path / "a", workers=1)
@@ -222,6 +228,8 @@ def test_a_download_that_changed_is_read_again(tmp_path):
     second = build.build("ucmerced", source, tmp_path / "b", workers=1)
     counts = [sum(e["records"] for e in made.splits.values()) for made in (first, second)]
     assert counts == [21, 20]
+    assert len(taken) == 2  # a listed file of many gigabytes would be hashed again each time
+    assert first.source_fingerprint != second.source_fingerprint
 
 
 def test_unknown_splits_and_entries_are_refused(prepared):

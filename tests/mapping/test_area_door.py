@@ -159,7 +159,7 @@ def test_regions_that_cannot_be_measured_are_refused(tmp_path, change, message):
 def test_files_that_are_no_regions_are_refused(tmp_path):
     land_map = landmap.read_map(maps.write(tmp_path / "map.tif", maps.random_codes((9, 9))))
     (tmp_path / "text.geojson").write_text("no regions")
-    for name, message in (("text.geojson", "as a vector file"), ("none.gpkg", "no such file")):
+    for name, message in (("text.geojson", "as vector data"), ("none.gpkg", "no such file")):
         with pytest.raises(SceneError, match=message):
             regions.read(tmp_path / name, land_map)
     points = tmp_path / "points.gpkg"
