@@ -131,9 +131,8 @@ class OwnScenes:
             raise base.unknown_key(self.info, self.source, key)
         example: base.Example = {"id": key, **opened.images.read(self._rasters, row, col)}
         mask = opened.labels.read(self._rasters, row, col, px, px)
-        name, spec = next(iter(self.info.images.items()))
-        gone = scene_images.missing(example[name], spec)
-        step = px // spec.height
+        gone = opened.images.gone(example)
+        step = px // len(gone)
         mask[np.repeat(np.repeat(gone, step, 0), step, 1)] = IGNORE
         a, _, c, _, e, f = tuple(area.transform)[:6]
         example["mask"] = mask

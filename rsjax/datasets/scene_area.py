@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 
@@ -37,6 +38,25 @@ class Area:
     def extent(self) -> tuple[float, ...]:
         """(left, bottom, right, top) of all."""
         return self.bounds(0, 0, self.height, self.width)
+
+
+@functools.lru_cache(maxsize=1024)  # PROJ looks for the way anew each time
+def bounds_in(theirs: CRS, extent: tuple[float, ...], ours: CRS) -> tuple[float, ...]:
+    """(left, bottom, right, top) of one coordinate system in another."""
+    if raster.same_crs(theirs, ours):
+        return extent
+    found: tuple[float, ...] = warp.transform_bounds(theirs, ours, *extent)
+    return found
+
+
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether two of (left, bottom, right, top) share ground."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def numbers(values: tuple[float, ...]) -> str:
+    """Coordinates, for messages."""
+    return "(" + ", ".join(f"{value:.7g}" for value in values) + ")"
 
 
 def pixel_metres(area: Area) -> float:

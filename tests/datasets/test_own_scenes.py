@@ -256,6 +256,29 @@ def test_coarse_files_that_do_not_divide_a_patch_are_resampled(small, rng):
         np.testing.assert_array_equal(example["image"][..., 1], whole[row : row + 8, col : col + 8])
 
 
+def test_a_file_that_covers_a_part_of_its_scene_leaves_the_rest_missing(small):
+    files = (BandFile("a.tif", ("B03", "B04")), BandFile("c.tif", ("B11",)))
+    scenes = (Scene("a", files=files),)
+    coarse = np.full((6, 9), 700, np.uint16)  # 30 m: to row 18 and column 27
+    tif(small.folder / "c.tif", coarse, gsd=30.0)
+    dataset = small(scenes=scenes)
+    inside = {(row, col) for row in range(0, 24, 8) for col in range(0, 32, 8)}
+    examples = {place(example): example for example in every(dataset)}
+    # Beyond half of a patch's pixels it is left out: rows 16 to 18, columns 24 to 27 are fewer.
+    assert set(examples) == {(row, col) for row, col in inside if row < 16 and col < 24}
+    for row, col in ((16, 0), (8, 24)):
+        example = dataset.read(f"a@{row}_{col}")
+        beyond = example["image"][..., 2] == 0
+        assert beyond.any()
+        assert not beyond.all()
+        assert (example["mask"][beyond] == 255).all()
+        expected = small.labels[row : row + 8, col : col + 8] - 1
+        np.testing.assert_array_equal(example["mask"][~beyond], expected[~beyond])
+    tif(small.folder / "c.tif", coarse, gsd=30.0, left=900_000.0)
+    with pytest.raises(DatasetError, match=r"c\.tif: lies at .*\(900000, .*where .*'a' is, \(6000"):
+        small(scenes=scenes).keys("train")
+
+
 def test_a_stated_grid_is_that_of_the_patches(small):
     dataset = small(grid=Grid(crs="EPSG:32632", gsd_m=20.0, patch_px=4), max_nodata=0.9)
     example = next(e for e in every(dataset) if (e["mask"] != 255).all())
