@@ -1,6 +1,8 @@
 import dataclasses
+import hashlib
 import json
 import math
+import os
 import pathlib
 import pickle
 
@@ -17,7 +19,7 @@ from rsjax.datasets import scene_list, scene_plan
 from rsjax.datasets.info import DatasetInfo
 from rsjax.datasets.own_scenes import OwnScenes
 from rsjax.datasets.scene_list import BandFile, Grid, Labels, Scene, SceneList, Split
-from rsjax.errors import DatasetError, NomenclatureError, SensorError
+from rsjax.errors import DatasetError, NomenclatureError, SensorError, ShardError
 from rsjax.input import build, card, notes
 from rsjax.input.source import ShardSource
 
@@ -397,6 +399,52 @@ def test_fingerprint_and_pickle(small):
     np.testing.assert_array_equal(again.read("a@0_0")["mask"], dataset.read("a@0_0")["mask"])
     assert small(split=dataclasses.replace(BLOCKS, seed=1)).fingerprint() != first
     assert small(title="other").fingerprint() != first
+
+
+def written_again(path, array, **profile):
+    """Other pixels in a file of the same size and the same time of change."""
+    before = path.stat()
+    tif(path, array, **profile)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def test_shards_of_other_labels_or_images_are_not_kept(small, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards")
+    small()
+    build.build("scenes", small.folder, out, workers=1)
+    written_again(small.folder / "labels.tif", small.labels % 3 + 1)
+    with pytest.raises(ShardError, match="source_fingerprint"):
+        build.build("scenes", small.folder, out, workers=1)
+    first = OwnScenes(small.folder).fingerprint()
+    image = small.folder / "a.tif"
+    os.utime(image, (1, 1))
+    second = OwnScenes(small.folder).fingerprint()
+    assert second != first
+    assert OwnScenes(small.folder).fingerprint() == second
+    # With a checksum it is the content that counts.
+    files = (BandFile("a.tif", ("B03", "B04"), hashlib.sha256(image.read_bytes()).hexdigest()),)
+    stated = small(scenes=(Scene("a", files=files),)).fingerprint()
+    os.utime(image, (2, 2))
+    assert OwnScenes(small.folder).fingerprint() == stated
+
+
+def test_fingerprint_of_a_product_whose_metadata_change(small):
+    name = "S2B_MSIL2A_20220807T105629_N9999_R094_T31UGS_20220807T134521.SAFE"
+    tif(small.folder / name / "GRANULE/x/IMG_DATA/R10m/T31UGS_B02_10m.tif", small.image[0])
+    page = small.folder / name / "MTD_MSIL2A.xml"
+    text = (
+        "<x><BOA_QUANTIFICATION_VALUE>10000</BOA_QUANTIFICATION_VALUE>"
+        '<BOA_ADD_OFFSET band_id="1">{}</BOA_ADD_OFFSET></x>'
+    )
+    found = {}
+    for offset in (0, -1000):
+        page.write_text(text.format(offset))
+        dataset = small(scenes=(Scene("a", product=name),), bands=("B02",))
+        assert dataset.info.images["image"].unit == "reflectance_1e4"
+        found[dataset.fingerprint()] = int(dataset.read("a@0_0")["image"][0, 0, 0])
+    assert len(found) == 2
+    assert sorted(found.values())[0] == max(small.image[0, 0, 0] - 1000, 1)
 
 
 def cut(path, share=0.6):
