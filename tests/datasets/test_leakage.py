@@ -3,8 +3,10 @@ import itertools
 import json
 
 import numpy as np
+import pyproj
 import pytest
 from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 
 from rsjax.datasets import blocks, leakage
 from rsjax.errors import DatasetError
@@ -124,6 +126,33 @@ def test_degrees_and_feet_are_measured_in_metres():
     corners = plane(boxes, feet).corners(feet, boxes)
     told = leakage.report(corners, ["a", "b"], ["train", "test"], {})
     assert told["nearest_m"]["train-test"] == pytest.approx(30.48, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["EPSG:4326", "EPSG:3857", "EPSG:32662"])
+@pytest.mark.parametrize("latitude", [0.0, 35.0, 60.0, -75.0])
+def test_distances_are_those_of_the_ground_at_every_latitude(name, latitude):
+    crs = CRS.from_string(name)
+    west, east = [
+        transform_bounds(CRS.from_epsg(4326), crs, lon, latitude, lon + 0.02, latitude + 0.01)
+        for lon in (10.0, 10.05)
+    ]
+    boxes = np.array([west, east])
+    corners = plane(boxes, crs).corners(crs, boxes)
+    told = leakage.report(corners, ["a", "b"], ["train", "test"], {})
+    edge = max(latitude, latitude + 0.01, key=abs)  # nearest where the meridians are
+    _, _, truth = pyproj.Geod(ellps="WGS84").inv(10.02, edge, 10.05, edge)
+    assert told["nearest_m"]["train-test"] == pytest.approx(truth, rel=0.002)
+
+
+def test_distances_of_scenes_of_many_latitudes_in_one_system():
+    crs = CRS.from_epsg(4326)
+    scenes = [(crs, (10.0, latitude, 10.03, latitude + 0.01)) for latitude in (0.0, 30.0, 60.0)]
+    on = blocks.Plane(scenes)
+    for _, (left, bottom, right, top) in scenes:
+        boxes = np.array([[left, bottom, left + 0.01, top], [left + 0.02, bottom, right, top]])
+        told = leakage.report(on.corners(crs, boxes), ["a", "b"], ["train", "test"], {})
+        _, _, truth = pyproj.Geod(ellps="WGS84").inv(left + 0.01, top, left + 0.02, top)
+        assert told["nearest_m"]["train-test"] == pytest.approx(truth, rel=0.04)
 
 
 def test_scenes_of_two_zones_share_one_plane():

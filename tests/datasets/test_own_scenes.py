@@ -532,6 +532,8 @@ def test_an_unknown_code_names_file_and_code(small):
          "no patches in train, validation of 64"),
         ({"grid": Grid(crs="EPSG:4326", gsd_m=10.0, patch_px=8)}, DatasetError,
          "grid in EPSG:4326, expected a projected one"),
+        ({"grid": Grid(crs="EPSG:3857", gsd_m=10.0, patch_px=8)}, DatasetError,
+         r"grid in EPSG:3857, whose metre is 0\.62\d m across and 0\.62\d m down on the ground"),
         ({"grid": Grid(crs="EPSG:32632", gsd_m=10.0, patch_px=8), "nodata": None}, DatasetError,
          "without a value for the pixels outside"),
     ],
@@ -577,6 +579,18 @@ def test_wrong_folders_and_keys(small, tmp_path, downloads):
     for key in ("a", "b@0_0", "a@0_1", "a@64_0", "a@0_0_0", "../a@0_0"):
         with pytest.raises(DatasetError, match="has no sample"):
             dataset.read(key)
+
+
+def test_metres_of_web_mercator_are_those_of_the_ground(small):
+    place = {"left": 1_000_000.0, "top": 8_399_738.0, "gsd": 20.0, "crs": "EPSG:3857"}  # 60° north
+    tif(small.folder / "a.tif", small.image, **place)
+    tif(small.folder / "labels.tif", small.labels, **place)
+    dataset = small(split=Split(block_m=160.0, buffer_m=75.0), max_nodata=0.0)
+    assert dataset.info.images["image"].gsd_m == pytest.approx(10.0, rel=0.005)
+    # Blocks of 160 m are two patches of 80 m; those at their edges are near.
+    assert 0.0 < min(dataset.report()["nearest_m"].values()) == pytest.approx(80.0, rel=0.01)
+    blocks = {dataset.read(f"a@0_{col}")["block"] for col in range(0, 64, 8)}
+    assert len(blocks) in (4, 5)
 
 
 def test_two_scenes_must_be_alike(small):
