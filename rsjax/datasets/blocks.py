@@ -6,6 +6,7 @@ blocks go to a split. All is measured in one plane in metres that the patches of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,9 +41,7 @@ class Plane:
         if shared and not crs.is_geographic and _is_true(crs, [box for _, box in scenes]):
             self.scale = crs.linear_units_factor[1]
         else:
-            degrees = [warp.transform_bounds(c, CRS.from_epsg(4326), *box) for c, box in scenes]
-            lon = (min(d[0] for d in degrees) + max(d[2] for d in degrees)) / 2
-            lat = (min(d[1] for d in degrees) + max(d[3] for d in degrees)) / 2
+            lon, lat = _middle(scenes)
             self.crs = CRS.from_proj4(
                 f"+proj=laea +lat_0={lat:.4f} +lon_0={lon:.4f} +datum=WGS84 +units=m"
             )
@@ -66,6 +65,19 @@ class Plane:
             flat = warp.transform(crs, self.crs, x.ravel(), y.ravel())
             x, y = (np.reshape(one, x.shape) for one in flat)
         return np.stack([x, y], axis=-1) * self.scale
+
+
+def _middle(scenes: Sequence[tuple[CRS, tuple[float, ...]]]) -> tuple[float, float]:
+    """Longitude and latitude of the middle of all scenes, also of those around a pole or 180°."""
+    total = np.zeros(3)
+    for crs, (left, bottom, right, top) in scenes:
+        x, y = [(left + right) / 2], [(bottom + top) / 2]
+        (lon,), (lat,) = np.radians(warp.transform(crs, CRS.from_epsg(4326), x, y))
+        # Degrees would not do: 179° and -179° are neighbours.
+        total += np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
+    across = math.atan2(total[1], total[0])
+    up = math.atan2(total[2], math.hypot(total[0], total[1]))
+    return math.degrees(across), math.degrees(up)
 
 
 def _is_true(crs: CRS, boxes: Sequence[tuple[float, ...]]) -> bool:

@@ -71,7 +71,8 @@ def stretch(crs: CRS, x: float, y: float) -> tuple[float, float]:
         y: likewise.
 
     Returns:
-        Along x, and along y: near 1 in UTM, the cosine of the latitude in EPSG:3857.
+        Along x, and along y: near 1 in UTM, the cosine of the latitude in EPSG:3857; NaN where
+        the system has no such place.
     """
     half = 500 / crs.linear_units_factor[1]
     points = [x - half, x + half, x, x], [y, y, y - half, y + half]
@@ -80,7 +81,7 @@ def stretch(crs: CRS, x: float, y: float) -> tuple[float, float]:
     except (rasterio.errors.RasterioError, rasterio.errors.CRSError):
         return 1.0, 1.0
     if not (np.isfinite(lon) & np.isfinite(lat)).all():
-        return 1.0, 1.0
+        return math.nan, math.nan
     _, _, apart = pyproj.Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
     return float(apart[0] / 1000), float(apart[1] / 1000)
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pyproj
 import pytest
+import shapely
 from rasterio.crs import CRS
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform, transform_bounds
 
 from rsjax.datasets import blocks, leakage
 from rsjax.errors import DatasetError
@@ -155,11 +156,24 @@ def test_distances_of_scenes_of_many_latitudes_in_one_system():
         assert told["nearest_m"]["train-test"] == pytest.approx(truth, rel=0.04)
 
 
+def test_scenes_on_both_sides_of_180_degrees():
+    west, east = CRS.from_epsg(32760), CRS.from_epsg(32701)  # Fiji
+    x, y = transform(CRS.from_epsg(4326), west, [179.98], [-17.0])
+    u, v = transform(CRS.from_epsg(4326), east, [-179.98], [-17.0])
+    a = np.array([[x[0] - 1000, y[0], x[0], y[0] + 1000]])
+    b = np.array([[u[0], v[0], u[0] + 1000, v[0] + 1000]])
+    on = blocks.Plane([(west, tuple(a[0])), (east, tuple(b[0]))])
+    corners = np.concatenate([on.corners(west, a), on.corners(east, b)])
+    told = leakage.report(corners, ["a", "b"], ["train", "test"], {})
+    _, _, truth = pyproj.Geod(ellps="WGS84").inv(179.98, -17.0, -179.98, -17.0)
+    # The norths of the two zones are not one: the patches stand at a small angle.
+    assert told["nearest_m"]["train-test"] == pytest.approx(truth, abs=20)
+    np.testing.assert_allclose(shapely.area(blocks.polygons(corners)), 1e6, rtol=0.003)
+
+
 def test_scenes_of_two_zones_share_one_plane():
     """The same ground seen in two zones of UTM overlaps; its distances are those of the ground."""
     other = CRS.from_epsg(32632)
-    from rasterio.warp import transform
-
     # On the zones' common edge, at 6 degrees east.
     x, y = transform(CRS.from_epsg(4326), UTM, [6.0], [50.0])
     u, v = transform(CRS.from_epsg(4326), other, [6.0], [50.0])
@@ -209,7 +223,6 @@ def test_own_scenes_by_scene_and_by_polygons(downloads, tmp_path):
 
     # Polygons in degrees: the middles of the first column train, all others of the west test.
     first = OwnScenes(root).read("west@0_0")["transform"]
-    from rasterio.warp import transform
 
     def ring(left, right):
         top, bottom = first[5] + 50, first[5] - 5000
