@@ -90,13 +90,20 @@ def check_place(raster: Any, path: str) -> None:
         )
 
 
-def check_written(raster: Any, path: str) -> None:
-    """Refuses a GeoTIFF with tiles or strips that were never written: they read as zeros.
+def check_written(raster: Any, path: str, nodata: float | None) -> None:
+    """Refuses a GeoTIFF with tiles or strips that were never written, unless they read as missing.
 
-    Only where no value marks missing pixels; otherwise such tiles are missing, and read so.
+    They read as the value of the file's own nodata tag, and as 0 where it has none.
+
+    Args:
+        raster: the open file.
+        path: of the file.
+        nodata: the value that marks missing pixels; None, none does.
     """
-    if raster.driver != "GTiff":
+    empty = {0.0 if tag is None else float(tag) for tag in raster.nodatavals}
+    if raster.driver != "GTiff" or all(v != v or v == nodata for v in empty):
         return
+    said = ", ".join(f"{value:g}" for value in sorted(empty))
     apart = range(1, raster.count + 1) if raster.interleaving != Interleaving.pixel else (1,)
     for band in apart:
         rows, cols = raster.block_shapes[band - 1]
@@ -106,7 +113,7 @@ def check_written(raster: Any, path: str) -> None:
                     raise DatasetError(
                         f"{path}: rows {y * rows} to {(y + 1) * rows}, columns {x * cols} to "
                         f"{(x + 1) * cols} were never written, expected a whole file. Restore it; "
-                        "or, if they are empty on purpose, state nodata in scenes.json"
+                        f"or, if they are empty on purpose, state nodata {said} in scenes.json"
                     )
 
 

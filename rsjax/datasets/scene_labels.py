@@ -158,8 +158,7 @@ def _layer(path: str, labels: Labels, area: Area) -> _Layer:
             raise DatasetError(f"{path}: {opened.count} bands, expected one of class codes")
         theirs = Area(opened.crs, opened.transform, opened.height, opened.width)
         nodata = opened.nodata if labels.nodata is None else labels.nodata
-        if nodata is None:
-            raster.check_written(opened, path)
+        raster.check_written(opened, path, nodata)
     same = (theirs.height, theirs.width) == (area.height, area.width) and all(
         abs(a - b) <= SAME * abs(area.transform.a)
         for a, b in zip(theirs.transform, area.transform, strict=True)

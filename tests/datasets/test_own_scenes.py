@@ -391,6 +391,36 @@ def test_tiles_that_were_never_written_are_refused_or_missing(small):
         small().keys("train")
 
 
+def test_tiles_never_written_are_missing_only_if_they_read_as_nodata(small):
+    """They read as the file's tag, or 0, whatever scenes.json says."""
+    profile = {"tiled": True, "blockxsize": 16, "blockysize": 16, "sparse_ok": True}
+
+    def halves(name, array, **more):
+        tif(small.folder / name, array, **profile, **more)
+        with rasterio.open(small.folder / name) as raster:
+            form = raster.profile
+        with rasterio.open(small.folder / name, "w", **form, sparse_ok=True) as raster:
+            half = array.reshape(-1, 64, 64)[:, :32]
+            raster.write(half, window=Window(0, 0, 64, 32))
+
+    image = small.image.astype(np.float32)
+    halves("a.tif", image)
+    with pytest.raises(DatasetError, match=r"a\.tif: rows 32 to 48.* state nodata 0 in scenes"):
+        small(nodata=-9999.0).keys("train")
+    halves("a.tif", image, nodata=-5)
+    with pytest.raises(DatasetError, match=r"a\.tif: rows 32 to 48.* state nodata -5 in scenes"):
+        small(nodata=-9999.0).keys("train")
+    for tag in (-5, math.nan):
+        halves("a.tif", image, nodata=tag)
+        assert {place(e)[0] for e in every(small(nodata=None))} == {0, 8, 16, 24}
+    tif(small.folder / "a.tif", small.image)
+    halves("labels.tif", small.labels)
+    labels = Labels("classes.csv", raster=("labels.tif",), nodata=9)
+    with pytest.raises(DatasetError, match=r"labels\.tif: rows 32 to 48.*were never written"):
+        small(labels=labels).keys("train")
+    assert len(every(small(labels=dataclasses.replace(labels, nodata=0)))) == 32
+
+
 def test_fingerprint_and_pickle(small):
     dataset = small()
     first = dataset.fingerprint()
