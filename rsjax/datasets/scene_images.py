@@ -322,13 +322,19 @@ def _shift(where: str, stored: str, unit: str) -> float:
 
 
 def _shifted(planes: np.ndarray, shift: float, spec: ImageSpec, gone: np.ndarray) -> np.ndarray:
-    """Stored values moved to another zero; none becomes nodata, and nodata stays."""
-    if np.dtype(spec.dtype).kind == "f":
-        return np.asarray(planes + planes.dtype.type(shift))
-    limits = np.iinfo(spec.dtype)
-    low = limits.min + (spec.nodata == limits.min)
-    moved = np.clip(planes.astype(np.int64) + int(shift), low, limits.max)
-    return np.where(gone, planes, moved).astype(planes.dtype)
+    """Stored values moved to another zero, as the entry has them.
+
+    Of integers none leaves the range or becomes nodata, and nodata stays.
+    """
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return np.asarray(planes.astype(dtype) + dtype.type(shift))
+    limits = np.iinfo(dtype)
+    moved = np.clip(planes.astype(np.int64) + int(shift), limits.min, limits.max)
+    if spec.nodata is not None:
+        beside = spec.nodata + 1 if spec.nodata < limits.max else spec.nodata - 1
+        moved[moved == spec.nodata] = beside
+    return np.where(gone, planes.astype(dtype), moved.astype(dtype))
 
 
 def _is_missing(planes: np.ndarray, nodata: float | None) -> np.ndarray:

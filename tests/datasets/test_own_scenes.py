@@ -331,6 +331,38 @@ def test_scenes_of_two_units_are_brought_to_the_stated_one(small):
     assert after.dtype == np.uint16
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint16"])
+def test_files_of_two_dtypes_are_moved_in_that_of_their_entry(small, dtype):
+    tif(small.folder / "a1.tif", small.image[0])
+    second = small.image[1].astype(dtype)
+    second[0, 0] = 0
+    tif(small.folder / "a2.tif", second)
+    files = (BandFile("a1.tif", ("B03",)), BandFile("a2.tif", ("B04",)))
+    dataset = small(scenes=(Scene("a", files=files, unit="reflectance_1e4_offset1000"),))
+    image = dataset.read("a@0_0")["image"]
+    assert image.dtype == np.result_type(np.uint16, dtype)
+    expected = np.stack([small.image[0], second], axis=-1)[:8, :8].astype(np.int64) - 1000
+    if dtype == "uint16":
+        expected = np.maximum(expected, 1)
+    expected[expected == 0] = 1 if dtype != "float32" else 0
+    expected = expected.astype(image.dtype)
+    expected[0, 0, 1] = np.nan if dtype == "float32" else 0
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("nodata", [65535, 5000])
+def test_no_value_is_moved_onto_nodata(small, nodata):
+    image = np.full((2, 64, 64), nodata, np.uint16)
+    image[:, 1:, :3] = nodata - 1000, min(nodata + 1000, 65535) - 1001, 300
+    tif(small.folder / "a.tif", image)
+    scene = Scene("a", files=(BandFile("a.tif", ("B03", "B04")),), unit="reflectance_1e4")
+    given = {"unit": "reflectance_1e4_offset1000", "nodata": float(nodata), "max_nodata": 1.0}
+    found = small(scenes=(scene,), **given).read("a@0_0")["image"][..., 0]
+    beside = nodata - 1 if nodata == 65535 else nodata + 1
+    assert found[0, 0] == found[1, 3] == nodata
+    assert found[1, :3].tolist() == [beside, min(nodata + 1000, 65535) - 1, 1300]
+
+
 def test_nearest_of_several_label_files_and_their_nodata(small):
     west, east = small.labels.copy()[:, :32], small.labels.copy()[:, 24:]
     west[0, 30] = 9  # nodata of the first: the second fills it
