@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Interleaving, Resampling
+from rasterio.enums import Interleaving, MaskFlags, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -87,6 +87,18 @@ def check_place(raster: Any, path: str) -> None:
         raise DatasetError(
             f"{path}: no {missing}, expected a georeferenced file. Give it one, e.g. with "
             "gdal_translate -a_srs EPSG:... -a_ullr ..."
+        )
+
+
+def check_mask(raster: Any, path: str) -> None:
+    """Refuses a raster whose missing pixels are in a mask or an alpha band: they read as values."""
+    flags = {flag for band in raster.mask_flag_enums for flag in band}
+    if flags & {MaskFlags.per_dataset, MaskFlags.alpha}:
+        kind = "an alpha band" if MaskFlags.alpha in flags else "a mask"
+        raise DatasetError(
+            f"{path}: {kind} says which pixels are missing, expected a value that does; state "
+            "nodata in scenes.json (the mask is then not looked at), or write the file with one, "
+            "e.g. gdalwarp -dstnodata 0, or without the mask, gdal_translate -mask none"
         )
 
 

@@ -254,6 +254,8 @@ def _header(path: str, file: BandFile, nodata: float | None) -> _File:
         (tag,) = tags.values() if len(tags) == 1 else (None,)
         dtype = opened.dtypes[0]
         missing = tag if nodata is None else nodata
+        if nodata is None:
+            raster.check_mask(opened, path)
         raster.check_written(opened, path, missing)
         return _File(path, file.bands, area, dtype, _as_stored(path, missing, dtype))
 

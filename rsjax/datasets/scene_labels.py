@@ -157,6 +157,8 @@ def _layer(path: str, labels: Labels, area: Area) -> _Layer:
         if opened.count != 1:
             raise DatasetError(f"{path}: {opened.count} bands, expected one of class codes")
         theirs = Area(opened.crs, opened.transform, opened.height, opened.width)
+        if labels.nodata is None:
+            raster.check_mask(opened, path)
         nodata = opened.nodata if labels.nodata is None else labels.nodata
         raster.check_written(opened, path, nodata)
     same = (theirs.height, theirs.width) == (area.height, area.width) and all(

@@ -453,6 +453,38 @@ def test_tiles_never_written_are_missing_only_if_they_read_as_nodata(small):
     assert len(every(small(labels=dataclasses.replace(labels, nodata=0)))) == 32
 
 
+def masked(path, array, kind, **more):
+    """A file whose right half is masked, with the values that lie there left in it."""
+    keep = np.full(array.shape[-2:], 255, np.uint8)
+    keep[:, 32:] = 0
+    if kind == "alpha":
+        both = np.concatenate([array, keep[None].astype(array.dtype)])
+        tif(path, both, photometric="rgb", alpha="yes", **more)
+        return
+    tif(path, array, **more)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "inside"), rasterio.open(path, "r+") as file:
+        file.write_mask(keep)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("inside", "a mask"), ("beside", "a mask"), ("alpha", "an alpha band")]
+)
+def test_what_a_mask_marks_does_not_pass_for_pixels(small, kind, word):
+    image = np.concatenate([small.image, small.image[:1]])
+    masked(small.folder / "a.tif", image, kind)
+    bands = ("B02", "B03", "B04", *(("",) if kind == "alpha" else ()))
+    scenes = (Scene("a", files=(BandFile("a.tif", bands),)),)
+    with pytest.raises(DatasetError, match=rf"a\.tif: {word} says which pixels are missing"):
+        small(scenes=scenes, nodata=None).keys("train")
+    assert len(every(small(scenes=scenes, nodata=0.0))) == 64
+    if kind != "alpha":
+        tif(small.folder / "a.tif", small.image)
+        (small.folder / "a.tif.msk").unlink(missing_ok=True)
+        masked(small.folder / "labels.tif", small.labels, kind)
+        with pytest.raises(DatasetError, match=rf"labels\.tif: {word} says which"):
+            small().keys("train")
+
+
 def test_fingerprint_and_pickle(small):
     dataset = small()
     first = dataset.fingerprint()
