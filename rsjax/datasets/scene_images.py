@@ -85,8 +85,11 @@ class SceneImages:
         gone = np.zeros((height, self.area.width), bool)
         for part in (first, *looked.values()):
             index = part.indexes[part.places.index(min(part.places))]
-            plane = self._read(rasters, part, [index], row, 0, height, self.area.width)[0]
-            gone |= _is_missing(plane, part.nodata)
+            k = part.factor or 1
+            whole = -(-self.area.width // k) * k  # the last pixel of a coarse file may stick out
+            plane = self._read(rasters, part, [index], row, 0, height, whole)[0]
+            found = _is_missing(plane, part.nodata)
+            gone |= np.repeat(np.repeat(found, k, 0), k, 1)[:, : self.area.width]
         return gone
 
     def gone(self, example: dict[str, np.ndarray]) -> np.ndarray:

@@ -281,6 +281,33 @@ def test_a_file_that_covers_a_part_of_its_scene_leaves_the_rest_missing(small):
         small(scenes=scenes).keys("train")
 
 
+def test_a_grid_finer_than_every_file(small):
+    image = small.image[:, :32, :31].copy()
+    image[0, :4, :3] = image[:, :4, 8:11] = 0  # of two patches 12 of 16 pixels
+    image[:, 8:10, 8:10] = 0  # of one 4
+    tif(small.folder / "a.tif", image, gsd=20.0)
+    dataset = small(grid=Grid(gsd_m=10.0, patch_px=8), max_nodata=0.4)
+    spec = dataset.info.images["image"]
+    assert (spec.height, spec.gsd_m, dataset.info.mask) == (4, 20.0, (8, 8))
+    examples = every(dataset)
+    for example in examples:
+        row, col = place(example)
+        window = (slice(row // 2, row // 2 + 4), slice(col // 2, col // 2 + 4))
+        np.testing.assert_array_equal(example["image"], np.moveaxis(image[:, *window], 0, -1))
+        gone = (image[:, *window] == 0).all(axis=0).repeat(2, 0).repeat(2, 1)
+        expected = small.labels[row : row + 8, col : col + 8] - 1
+        np.testing.assert_array_equal(example["mask"], np.where(gone, 255, expected))
+    assert sum((example["mask"] == 255).sum() for example in examples) == 16
+    assert len(examples) == 8 * 7 - 2  # of 62 columns
+    assert dataset.report()["dropped"] == {"more of the image missing than max_nodata": 2}
+    # With one of 30 m besides, of which the grid takes 57 columns: no whole number of 20 m.
+    tif(small.folder / "c.tif", np.full((22, 19), 5, np.uint16), gsd=30.0)
+    files = (BandFile("a.tif", ("B03", "B04")), BandFile("c.tif", ("B11",)))
+    dataset = small(scenes=(Scene("a", files=files),), grid=Grid(gsd_m=10.0, patch_px=12))
+    assert list(dataset.info.images) == ["image_20m", "image_30m"]
+    assert len(every(dataset)) == 5 * 4
+
+
 def test_a_stated_grid_is_that_of_the_patches(small):
     dataset = small(grid=Grid(crs="EPSG:32632", gsd_m=20.0, patch_px=4), max_nodata=0.9)
     example = next(e for e in every(dataset) if (e["mask"] != 255).all())
