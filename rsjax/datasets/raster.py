@@ -36,6 +36,10 @@ SAME = 0.01  # pixels by which two grids may lie apart: rounding of stored numbe
 _OPTIONS = {"GDAL_CACHEMAX": CACHE_MB * 2**20, "GDAL_NUM_THREADS": "1"}
 
 
+class DamagedError(DatasetError):
+    """Pixels that do not decode: a fault of some samples, others of the file may be whole."""
+
+
 def locate(root: str, name: str) -> str:
     """The path of a regular file inside a local folder.
 
@@ -150,13 +154,13 @@ def read_window(
         (height, width) for one index, (bands, height, width) for a list.
 
     Raises:
-        DatasetError: pixels that do not decode; names the file and the window.
+        DamagedError: pixels that do not decode; names the file and the window.
     """
     try:
         with rasterio.Env(**_OPTIONS):
             found: np.ndarray = raster.read(indexes, window=Window(col, row, width, height))
     except (RasterioError, CRSError) as error:
-        raise DatasetError(
+        raise DamagedError(
             f"{path}: rows {row} to {row + height}, columns {col} to {col + width} do not decode "
             f"({_words(error)}), expected a whole file; it is truncated or damaged, restore it"
         ) from error

@@ -32,7 +32,7 @@ class _Part:
     places: tuple[int, ...]  # on the entry's last axis
     factor: int
     nodata: float | None
-    extent: tuple[float, ...]  # of the file, in its own coordinates
+    ground: tuple[object, ...]  # coordinate system and extent of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,30 +66,29 @@ class SceneImages:
             for name in self.specs
         }
 
-    def missing(self, rasters: Rasters, row: int, height: int) -> np.ndarray | None:
-        """Where the first entry is missing, in rows of the whole grid.
+    def missing(self, rasters: Rasters, row: int, col: int, height: int, width: int) -> np.ndarray:
+        """Where the first entry is missing in a window of the grid, as far as a quick look tells.
 
         Looks at its first band, and at a band of one resampled file of each extent: those need
-        not cover the grid.
+        need not cover the grid.
 
         Returns:
-            bool (height, width), or None where no value marks missing pixels.
+            bool (height, width).
         """
-        spec = next(iter(self.specs.values()))
-        if spec.nodata is None:
-            return None
+        gone = np.zeros((height, width), bool)
+        if next(iter(self.specs.values())).nodata is None:
+            return gone
         parts = self.parts[next(iter(self.specs))]
         first = next(part for part in parts if 0 in part.places)
-        looked = {part.extent: part for part in parts if part.factor == WARPED}
-        looked.pop(first.extent, None)
-        gone = np.zeros((height, self.area.width), bool)
+        looked = {part.ground: part for part in parts if part.factor == WARPED}
+        looked.pop(first.ground, None)
         for part in (first, *looked.values()):
             index = part.indexes[part.places.index(min(part.places))]
             k = part.factor or 1
-            whole = -(-self.area.width // k) * k  # the last pixel of a coarse file may stick out
-            plane = self._read(rasters, part, [index], row, 0, height, whole)[0]
+            whole = -(-width // k) * k  # the last pixel of a coarse file may stick out
+            plane = self._read(rasters, part, [index], row, col, height, whole)[0]
             found = _is_missing(plane, part.nodata)
-            gone |= np.repeat(np.repeat(found, k, 0), k, 1)[:, : self.area.width]
+            gone |= np.repeat(np.repeat(found, k, 0), k, 1)[:, :width]
         return gone
 
     def gone(self, example: dict[str, np.ndarray]) -> np.ndarray:
@@ -303,11 +302,12 @@ def _values(where: str, group: list[_File], factors: dict[str, int]) -> tuple[st
 def _part(file: _File, order: list[str], factor: int) -> _Part:
     pairs = [(i, order.index(b)) for i, b in enumerate(file.bands, 1) if b in order]
     indexes, places = zip(*pairs, strict=True)
+    ground = (raster.crs_name(file.area.crs), *file.area.extent)
     # Outside a resampled image of floats there is nothing but NaN to say so.
     nodata = file.nodata
     if factor == WARPED and nodata is None:
         nodata = math.nan
-    return _Part(file.path, indexes, places, factor, nodata, file.area.extent)
+    return _Part(file.path, indexes, places, factor, nodata, ground)
 
 
 def _shift(where: str, stored: str, unit: str) -> float:

@@ -512,6 +512,36 @@ def test_what_a_mask_marks_does_not_pass_for_pixels(small, kind, word):
             small().keys("train")
 
 
+def test_damaged_tiles_are_skipped_and_counted(small, tmp_path_factory):
+    form = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+    labels = small.labels.copy()
+    labels[:16, 16:24] = 0  # beside the damage: no labels, found patch by patch
+    for name, array, place_ in (("a.tif", small.image, (0, 0)), ("labels.tif", labels, (3, 2))):
+        tif(small.folder / name, array, interleave="pixel", **form)
+        with rasterio.open(small.folder / name) as raster:
+            tag = "BLOCK_OFFSET_{}_{}".format(*place_)
+            start = int(raster.get_tag_item(tag, "TIFF", bidx=1))
+        data = bytearray((small.folder / name).read_bytes())
+        data[start : start + 20] = b"\x77" * 20
+        (small.folder / name).write_bytes(data)
+    damaged = {f"a@{row}_{col}" for row in (0, 8) for col in (0, 8)}
+    damaged |= {f"a@{row}_{col}" for row in (32, 40) for col in (48, 56)}
+    dataset = small()
+    keys = {key for split in dataset.info.splits for key in dataset.keys(split)}
+    assert len(keys) == 62
+    assert damaged < keys
+    for key in damaged:
+        with pytest.raises(DatasetError, match="do not decode"):
+            dataset.read(key)
+    out = tmp_path_factory.mktemp("shards")
+    with pytest.raises(DatasetError, match="do not decode"):
+        build.build("scenes", small.folder, out, workers=1)
+    made = build.build("scenes", small.folder, out, workers=1, on_error="skip", max_skipped=0.9)
+    skipped = [one for entry in made.splits.values() for one in entry["skipped"]]
+    assert {one["key"] for one in skipped} == damaged
+    assert sum(entry["records"] for entry in made.splits.values()) == 62 - 8
+
+
 def test_fingerprint_and_pickle(small):
     dataset = small()
     first = dataset.fingerprint()
