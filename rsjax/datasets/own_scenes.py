@@ -135,6 +135,8 @@ class OwnScenes:
         row, col, px = int(match[2]), int(match[3]), self._list.grid.patch_px
         area = opened.images.area
         stride = px - self._list.grid.overlap_px
+        if key != scene_plan.key_of(opened.id, row, col):  # as 00 for 0
+            raise base.unknown_key(self.info, self.source, key)
         if row % stride or col % stride or row + px > area.height or col + px > area.width:
             raise base.unknown_key(self.info, self.source, key)
         example: base.Example = {"id": key, **opened.images.read(self._rasters, row, col)}

@@ -727,7 +727,17 @@ def test_wrong_folders_and_keys(small, tmp_path, downloads):
     with pytest.raises(DatasetError, match=r"scenes\.json: no such file, expected one that lists"):
         OwnScenes(downloads("ucmerced", 21)).keys("train")
     dataset = small()
-    for key in ("a", "b@0_0", "a@0_1", "a@64_0", "a@0_0_0", "../a@0_0"):
+    for key in (
+        "a",
+        "b@0_0",
+        "a@0_1",
+        "a@64_0",
+        "a@0_0_0",
+        "../a@0_0",
+        "a@00_0",
+        "a@0_08",
+        "a@٨_0",
+    ):
         with pytest.raises(DatasetError, match="has no sample"):
             dataset.read(key)
 
