@@ -110,7 +110,7 @@ def of_scene(where: str, files: Iterable[Area], grid: Grid) -> Area:
         DatasetError: the file's grid is not one of square pixels with north up, or the stated one
             cannot be.
     """
-    finest = min(files, key=lambda area: abs(area.transform.a))
+    finest = min(files, key=pixel_metres)
     if grid.crs == "scene":
         t = finest.transform
         if t.b or t.d or t.a <= 0 or t.e >= 0 or abs(t.a + t.e) > 0.01 * t.a:

@@ -281,6 +281,21 @@ def test_a_file_that_covers_a_part_of_its_scene_leaves_the_rest_missing(small):
         small(scenes=scenes).keys("train")
 
 
+def test_the_finest_file_is_that_of_the_smallest_pixels_on_the_ground(small):
+    x, y = rasterio.warp.transform(UTM, "EPSG:4326", [600_000.0], [5_700_000.0])
+    tif(  # 0.001 degrees are 111 m
+        small.folder / "c.tif", np.full((20, 20), 700, np.uint16), gsd=0.001, crs="EPSG:4326",
+        left=x[0] - 0.005, top=y[0] + 0.005,
+    )  # fmt: skip
+    files = (BandFile("c.tif", ("B11",)), BandFile("a.tif", ("B03", "B04")))
+    dataset = small(scenes=(Scene("a", files=files),))
+    example = dataset.read("a@8_16")
+    assert example["crs"] == UTM
+    assert example["transform"].tolist() == [10.0, 0.0, 600_160.0, 0.0, -10.0, 5_699_920.0]
+    assert (example["image"][..., 0] == 700).all()
+    np.testing.assert_array_equal(example["mask"], small.labels[8:16, 16:24] - 1)
+
+
 def test_a_grid_finer_than_every_file(small):
     image = small.image[:, :32, :31].copy()
     image[0, :4, :3] = image[:, :4, 8:11] = 0  # of two patches 12 of 16 pixels
