@@ -12,7 +12,9 @@ and only repeated at 10 m: no model can follow both them and the image, so bound
 low. Published for DeepLab v3+ on S2, hold-out scenes without savanna: mIoU 0.435.
 
 Hardware, time and metric here: not yet run on the real data. The demo is a small FC-DenseNet on 300
-SIMULATED scenes; its figures say nothing about real scenes: not yet run.
+SIMULATED scenes; its figures say nothing about real scenes: test mIoU 0.387 against 0.028 of the
+most frequent class, 4.4 minutes of CPU time, data included (two cores shared with others, AMD EPYC,
+2026-11-25).
 """
 
 import ml_collections

@@ -24,6 +24,7 @@ import numpy as np
 from rsjax import averaging, sealed, sensors
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import BundleError, ConfigError, SensorError
+from rsjax.input import fitting
 from rsjax.input.preprocess import Inputs, names_of, steps_of
 from rsjax.landcover import Nomenclature
 
@@ -198,13 +199,15 @@ class Model:
                 )
             image = np.asarray(images[name])
             image = image[None] if image.ndim == len(spec.shape) else image
-            shape = spec.shape
+            shape = fitting.wanted(spec.shape, self.inputs.fit)
+            if image.ndim == len(shape) + 1 and shape != spec.shape and 0 not in shape:
+                image = np.stack([fitting.fit(one, shape) for one in image])  # as in training
             if image.ndim == len(shape) + 1:
                 shape = tuple(a or b for a, b in zip(shape, image.shape[1:], strict=True))
             series = "" if spec.steps is None else "steps, "
             least = steps_of(spec, self.inputs.bands) if series else 0
             if image.shape[1:] != shape or (series and shape[0] < least):
-                few = f" and {least} steps or more" if series and not spec.steps else ""
+                few = f", {least} steps or more" if series and shape[0] < least else ""
                 raise BundleError(
                     f"entry '{name}' is {image.shape[1:]}, expected {shape}{few}: {series}rows, "
                     f"columns and bands {', '.join(spec.bands)}"
@@ -234,7 +237,7 @@ class Model:
                 "cut patches of that size, it is not resized silently"
             )
         batch, specs = {}, {}
-        for spec in self.inputs.images.values():
+        for entry, spec in self.inputs.images.items():
             known = names_of(spec, self.inputs.bands)
             wanted = [b for b in known if f"{spec.sensor}/{b}" in self.inputs.bands]
             at = []
@@ -251,15 +254,14 @@ class Model:
             part = image[..., at]
             if unit and unit != spec.unit:
                 part = sensors.convert(part, unit, spec.unit)
-            key = f"{spec.sensor}_{spec.gsd_m:g}m"
             height, width = image.shape[1:3]
-            specs[key] = dataclasses.replace(
+            specs[entry] = dataclasses.replace(
                 spec, bands=tuple(wanted), height=height, width=width, dtype=str(part.dtype),
                 steps=None,
             )  # fmt: skip
-            _check_values(part, specs[key], "image")
-            batch[key] = part
-        return dataclasses.replace(self.inputs, images=specs), batch
+            _check_values(part, specs[entry], "image")
+            batch[entry] = part
+        return dataclasses.replace(self.inputs, images=specs, fit=fitting.NONE), batch
 
 
 @dataclasses.dataclass(frozen=True)

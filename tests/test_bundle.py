@@ -1,5 +1,7 @@
+import dataclasses
 import json
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import toy
 
 import rsjax
 from rsjax import bundle, landcover, models
+from rsjax.datasets.info import ImageSpec
 from rsjax.errors import BundleError, SensorError
 from rsjax.input import manifest as manifests
 from rsjax.input.preprocess import Inputs, make_inputs, preprocess
@@ -183,3 +186,46 @@ def test_a_segmentation_bundle_predicts_maps_and_the_share_of_each_class(tmp_pat
         assert set(names) == {classes.names[i] for i in indices}
         assert names[0] == classes.names[indices[counts.argmax()]]
     assert str(found).splitlines()[0].startswith(found.labels[0][0])
+
+
+class Steps(nn.Module):
+    """The channels as they come, of the first pixel."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return x[:, 0, 0, :]
+
+
+def test_a_series_of_varying_length_is_brought_to_the_steps_of_training():
+    spec = ImageSpec("sentinel2_l2a", ("B02",), 4, 4, "uint16", "reflectance_1e4", 10.0, steps=0)
+    bands = [f"sentinel2_l2a/B02@{k}" for k in range(5)]
+    statistics = {"sentinel2_l2a": {"B02": {"mean": 0.0, "std": 1.0}}}
+    inputs = make_inputs({"s2": spec}, bands, statistics, (4, 4), fit=(5, 0, 0))
+    assert Inputs.from_json(json.loads(json.dumps(inputs.to_json()))) == inputs
+    task = {"name": "multilabel", "threshold": 0.5, "label_smoothing": 0.0}
+    about = {"model": {"name": "", "dtype": "float32", "fields": {}}, "outputs": 5, "task": task}
+    model = bundle.Model({}, inputs, landcover.load("corine_l1"), about)
+    model.__dict__["module"] = Steps()
+
+    def seen(length):  # the channels, as the model saw them
+        series = np.broadcast_to(np.arange(3, 3 + length).reshape(-1, 1, 1, 1), (length, 4, 4, 1))
+        p = model.predict({"s2": series.astype(np.uint16)}).probabilities[0].astype(float)
+        return np.rint(np.log(p / (1 - p)) - 3).astype(int).tolist()
+
+    assert seen(9) == [0, 2, 4, 6, 8]
+    assert seen(5) == [0, 1, 2, 3, 4]
+    assert seen(3) == [0, 0, 1, 2, 2]
+    more = [*bands, "sentinel2_l2a/B02@5"]
+    with pytest.raises(SensorError, match=r"B02@5.*not in the shards; they have .*B02@0 to @4"):
+        make_inputs({"s2": spec}, more, statistics, (4, 4), fit=(5, 0, 0))
+
+
+def test_two_entries_of_one_sensor_and_size_are_both_found_in_an_array(folder):
+    model = rsjax.load(folder)
+    part = {"height": 8, "width": 8, "dtype": "uint16", "unit": "reflectance_1e4", "gsd_m": 10.0}
+    images = {b: ImageSpec("sentinel2_l2a", (b,), **part) for b in ("B02", "B04")}
+    images["s1"] = model.inputs.images["s1"]
+    apart = dataclasses.replace(model, inputs=dataclasses.replace(model.inputs, images=images))
+    array = np.concatenate([np.full((8, 8, 1), v, np.float32) for v in (900, -12, 700)], axis=-1)
+    one, two = (m.predict(array.astype(np.float32)) for m in (model, apart))
+    np.testing.assert_allclose(one.probabilities, two.probabilities, rtol=1e-5)

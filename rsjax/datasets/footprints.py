@@ -16,6 +16,7 @@ from rsjax.errors import DatasetError
 # Names of one system; files without a name are in it, too.
 _WGS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:EPSG::4326", "EPSG:4326")
 _POLYGONS = ("Polygon", "MultiPolygon")
+_RING = 4  # the least number of corners of a ring; the last is the first
 
 Polygon = dict[str, Any]
 
@@ -41,14 +42,13 @@ def read(content: bytes, where: str) -> list[Polygon]:
         raise _error(where, f"not usable as GeoJSON ({cause!r})", "a FeatureCollection") from None
     if name not in _WGS84:
         raise _error(where, f"coordinates in {name}", "longitude and latitude (EPSG:4326)")
-    from rasterio.features import is_valid_geom
-
     for number, geometry in enumerate(geometries):
-        kind = geometry.get("type") if isinstance(geometry, dict) else None
-        if kind not in _POLYGONS or not is_valid_geom(geometry):
+        try:
+            _points(geometry)
+        except (ValueError, TypeError, KeyError, IndexError):
             raise _error(
                 where, f"feature {number} is {str(geometry)[:60]}", f"a {' or '.join(_POLYGONS)}"
-            )
+            ) from None
     return geometries
 
 
@@ -102,11 +102,26 @@ def draw(
 
 
 def _points(polygon: Polygon) -> np.ndarray:
-    """All corners of a polygon or several, (count, 2)."""
-    rings = polygon["coordinates"]
-    if polygon["type"] == "MultiPolygon":
-        rings = [ring for part in rings for ring in part]
-    return np.array([corner[:2] for ring in rings for corner in ring], float)
+    """All corners of a polygon or several, (count, 2).
+
+    Raises:
+        ValueError, TypeError, KeyError, IndexError: it is none.
+    """
+    if polygon["type"] not in _POLYGONS:
+        raise ValueError(polygon["type"])
+    parts = (
+        polygon["coordinates"] if polygon["type"] == "MultiPolygon" else [polygon["coordinates"]]
+    )
+    if not all(parts):
+        raise ValueError("a part without rings")
+    rings = [np.array([corner[:2] for corner in ring]) for part in parts for ring in part]
+    for ring in rings:
+        if ring.dtype.kind not in "if" or ring.shape[1:] != (2,) or len(ring) < _RING:
+            raise ValueError("a ring that is none")
+    points = np.concatenate(rings).astype(float)
+    if not np.isfinite(points).all():
+        raise ValueError("an endless ring")
+    return points
 
 
 def _error(where: str, found: str, expected: str) -> DatasetError:

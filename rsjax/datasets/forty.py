@@ -19,7 +19,7 @@ import numpy as np
 from rsjax import landcover, sensors
 from rsjax.datasets import base, forty_checks, tfds_folder
 from rsjax.datasets.info import DatasetInfo, ImageSpec
-from rsjax.errors import ConfigError, DatasetError
+from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
 PAGE = "https://github.com/google-deepmind/forest_typology"
 BUCKET = "gs://forest_typology/forty_v1/1.0.0"
@@ -259,12 +259,16 @@ class ForTy:
 
     def _mask(self, codes: np.ndarray, key: str) -> np.ndarray:
         where = f"{self._folder.where(key)}, feature '{LABELS}'"
-        if self._order != "colour_bar":
-            table = np.arange(int(codes.max()) + 1, dtype=np.int64)
-            known = forty_checks.ORDERS[self._order]
-            table = np.array([known.get(code, 256 + code) for code in table.tolist()])
-            codes = table[codes]
-        return landcover.load("forty").encode(codes, where)
+        known = forty_checks.ORDERS[self._order]
+        if unknown := sorted(set(np.unique(codes).tolist()) - known.keys()):
+            raise NomenclatureError(
+                f"{where}: codes {', '.join(map(str, unknown[:10]))}, expected "
+                f"{', '.join(map(str, known))} of label_order={self._order!r}. Choose the order "
+                f"that has them ({', '.join(forty_checks.ORDERS)}), or download the file again"
+            )
+        table = np.zeros(max(known) + 1, np.uint8)
+        table[list(known)] = list(known.values())
+        return landcover.load("forty").encode(table[codes], where)
 
     def _sample(self) -> Iterator[forty_checks.Record]:
         """Records of the first shards of the first split that is used, evenly spread."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,7 @@ def read_npy(
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         found, fortran, dtype = read(stream)
-    except (ValueError, KeyError) as cause:
+    except (ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError) as cause:
         raise _error(
             where, f"begins with {bytes(data[:12])!r} ({cause})", "a whole .npy file"
         ) from None

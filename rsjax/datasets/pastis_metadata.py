@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
 import re
 from typing import Any
@@ -101,6 +102,13 @@ def _patch(
                 'expected {"0": YYYYMMDD, "1": ...}. Sentinel-1 is in PASTIS-R only: choose '
                 "sensors='s2' for PASTIS, or download the file again"
             ) from None
+        for step, (day, after) in enumerate(itertools.pairwise(dates[satellite])):
+            if after < day:
+                raise DatasetError(
+                    f"{here}: patch {key} has dates-{satellite} with {after} at step {step + 1} "
+                    f"after {day}, expected days that ascend as the images do; download the file "
+                    "again"
+                )
     return Patch(key, int(fold), f"T{tile.removeprefix('T')}", dates, crs, _outline(geometry))
 
 

@@ -6,7 +6,8 @@ https://arxiv.org/abs/2406.18554.
 Its documentation names neither features nor bands nor units; `features.json` in its folder says
 what there is. The names that are expected are in `FEATURES`, the bands in `BANDS`, the units in
 `UNITS`; an option replaces each, a name that is not there is refused with those that are, and
-`check` compares bands and units with the data. The splits are those of the download.
+`check` compares bands and units with the data. Labels that are numbers are read in the order of
+the download's `<level>.labels.txt`, and refused without one. The splits are those of the download.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from rsjax import landcover, storage
 from rsjax.datasets import base, planted_checks, planted_classes, tfds_folder
 from rsjax.datasets.info import DatasetInfo, ImageSpec
-from rsjax.errors import ConfigError, DatasetError
+from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
 PAGE = "https://github.com/google-deepmind/forest_typology/tree/main/planted"
 BUCKET = "gs://forest_typology/planted-public"
@@ -96,6 +97,8 @@ class Planted:
             nothing leaves a text out.
         bands: bands that differ from `BANDS`, e.g. 'l7=B3 B4 B5'.
         units: units that differ from `UNITS`, e.g. 's1=linear_power'.
+        class_order: 'anysat' reads species that are numbers in the order of AnySat's copy of the
+            dataset, for a download without `species.labels.txt`; '': such a download is refused.
         checks: whether `check` compares bands and units with the data, and `keys` the number of
             records with the official one.
 
@@ -115,6 +118,7 @@ class Planted:
         features: str | Sequence[str] = (),
         bands: str | Sequence[str] = (),
         units: str | Sequence[str] = (),
+        class_order: str = "",
         checks: bool = True,
     ):
         self.source = os.fspath(source)
@@ -128,6 +132,12 @@ class Planted:
         self._names = _replaced("features", features, FEATURES)
         self._bands = {k: tuple(v.split()) for k, v in _replaced("bands", bands, BANDS).items()}
         self._units = _replaced("units", units, UNITS)
+        self._class_order = base.choice("class_order", class_order, ("", "anysat"))
+        if class_order and level != "species":
+            raise ConfigError(
+                f"class_order={class_order!r} with level '{level}', expected '' for it: that order "
+                "is known of level 'species' alone"
+            )
         self._checks = checks
 
     @functools.cached_property
@@ -200,6 +210,7 @@ class Planted:
             "features": self._names,
             "bands": self._bands,
             "units": self._units,
+            "class_order": self._class_order,
         }
         keys = {split: self.keys(split) for split in self.info.splits}
         classes = {"classes": "\n".join(self._classes).encode()}
@@ -253,13 +264,31 @@ class Planted:
 
     @functools.cached_property
     def _nomenclature(self) -> str:
+        folder, feature = self._folder, self._names[self._level]
+        if self._classes and self._class_order:
+            raise DatasetError(
+                f"{folder.root}/{feature}.labels.txt: gives the order of the classes, expected no "
+                f"such file with class_order={self._class_order!r}; leave that option out"
+            )
         if not self._classes and self._level != "species":
             raise DatasetError(
-                f"{self._folder.root}: no {self._names[self._level]}.labels.txt, and no table of "
-                f"level '{self._level}' is known; download that file from {self._folder.page}, or "
-                "set label_level='species'"
+                f"{folder.root}: no {feature}.labels.txt, and no table of level '{self._level}' is "
+                f"known; download that file from {folder.page}, or set label_level='species'"
             )
-        return planted_classes.nomenclature(self._level, self._classes)
+        numbers = folder.features[feature].dtype != "string"
+        if numbers and not self._classes and not self._class_order:
+            raise DatasetError(
+                f"{folder.root}: feature '{feature}' is numbers, and there is no "
+                f"{feature}.labels.txt, expected it to say which class each is; download it from "
+                f"{folder.page}. If you know that they are in the order of AnySat's copy, set "
+                "class_order='anysat'"
+            )
+        try:
+            return planted_classes.nomenclature(self._level, self._classes)
+        except NomenclatureError as error:
+            raise DatasetError(
+                f"{folder.root}/{feature}.labels.txt: {error}; download it again from {folder.page}"
+            ) from None
 
     def _spec(self, name: str, folder: tfds_folder.TfdsFolder | None) -> ImageSpec:
         steps = height = width = 0
@@ -331,7 +360,8 @@ class Planted:
             raise DatasetError(
                 f"{folder.where(key)}, feature '{feature}': {found!r}, expected one of the "
                 f"{len(names)} classes of level '{self._level}'. Set label_level to one that all "
-                "records have, take another subset, or leave such records out with --on_error=skip"
+                "records have, take another subset, or leave such records out with --on_error=skip "
+                "and a --max_skipped above their share (e.g. 0.5; the default is 0.001)"
             )
         return names.index(found)
 
@@ -344,8 +374,10 @@ class Planted:
             return found[0].decode()
         value = folder.tensor(dict(raw), feature, key).reshape(-1)[0].item()
         names = folder.classes(feature)
-        if isinstance(value, int) and value < len(names):
-            return names[value]
+        if isinstance(value, int) and names:
+            if not -1 <= value < len(names):
+                raise folder.refuse(key, feature, f"code {value}", f"-1 to {len(names) - 1}")
+            return names[value] if value >= 0 else ""  # TFDS writes -1 for one that is not known
         return f"{value:.6f}" if isinstance(value, float) else str(value)
 
     def _sample(self) -> Iterator[dict[str, dict[str, np.ndarray]]]:

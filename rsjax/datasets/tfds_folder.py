@@ -165,7 +165,8 @@ class TfdsFolder:
         """One feature of a record in its shape and dtype.
 
         Raises:
-            DatasetError: it is missing, of another kind, or of another size.
+            DatasetError: it is missing, of another kind or size, has values that its dtype does not
+                hold, or several sizes that vary.
         """
         spec, found = self.features[feature], example.get(feature)
         wanted = f"{spec.dtype} {spec.shape}"
@@ -174,9 +175,24 @@ class TfdsFolder:
         if not isinstance(found, np.ndarray):
             told = "not there" if found is None else f"{len(found)} byte strings"
             raise self.refuse(key, feature, told, f"numbers, {wanted}")
-        if (found.dtype.kind == "f") != (np.dtype(spec.dtype).kind == "f"):
+        dtype = None if spec.dtype == "string" else np.dtype(spec.dtype)
+        if dtype is None or (found.dtype.kind == "f") != (dtype.kind == "f"):
             kind = "floats" if found.dtype.kind == "f" else "integers"
             raise self.refuse(key, feature, f"{found.size} {kind}", wanted)
+        if spec.shape.count(0) > 1:
+            raise DatasetError(
+                f"{os.path.join(self.root, 'features.json')}: feature '{feature}' is {wanted}, "
+                f"where 0 is a size that varies, expected one such at most: the {found.size} "
+                f"values of {key} do not say how they lie"
+            )
+        if found.dtype != dtype:
+            with np.errstate(over="ignore"):
+                cast = found.astype(dtype)
+            # A narrower float rounds, which is no fault, but must not become infinite.
+            lost = np.isinf(cast) & ~np.isinf(found) if dtype.kind == "f" else cast != found
+            if lost.any():
+                raise self.refuse(key, feature, f"value {found[lost][0]}", wanted)
+            found = cast
         try:
             return found.reshape([size or -1 for size in spec.shape])
         except ValueError:

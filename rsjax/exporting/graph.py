@@ -188,6 +188,8 @@ def random_batch(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarra
             for sides in ((1, 1), _sides(spec))
         )
         values = np.clip(values, low, high)
+        if spec.missing_is_nan:
+            values[rng.random(values.shape) < 0.05] = np.nan
         if np.dtype(spec.dtype).kind in "iu":
             limits = np.iinfo(spec.dtype)
             values = np.clip(np.rint(values), limits.min, limits.max)

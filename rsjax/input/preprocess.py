@@ -17,6 +17,7 @@ import numpy as np
 
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import SensorError
+from rsjax.input import fitting
 
 RESAMPLING = ("bilinear", "nearest")
 
@@ -33,6 +34,8 @@ class Inputs:
         grid: (height, width) in pixels of the model's input.
         resample: 'bilinear' or 'nearest', for entries on another grid. Going to a coarser grid
             whose size divides is the mean over blocks in both cases.
+        fit: (steps, rows, columns) that series and images of varying size are brought to before,
+            see `rsjax.input.fitting`; 0 for what does not vary.
     """
 
     images: dict[str, ImageSpec]
@@ -41,18 +44,23 @@ class Inputs:
     std: tuple[float, ...]
     grid: tuple[int, int]
     resample: str = "bilinear"
+    fit: tuple[int, int, int] = fitting.NONE
 
     def to_json(self) -> dict[str, Any]:
         """The inputs as plain JSON types."""
         images = {name: spec.to_json() for name, spec in self.images.items()}
-        return {**dataclasses.asdict(self), "images": images}
+        data = {**dataclasses.asdict(self), "images": images}
+        if self.fit == fitting.NONE:
+            del data["fit"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Inputs:
         """The inverse of `to_json`."""
         images = {name: ImageSpec.from_json(spec) for name, spec in data["images"].items()}
         lists = {k: tuple(data[k]) for k in ("bands", "mean", "std", "grid")}
-        return cls(images=images, resample=data["resample"], **lists)
+        fit = tuple(data.get("fit", fitting.NONE))
+        return cls(images=images, resample=data["resample"], fit=fit, **lists)
 
 
 def make_inputs(
@@ -61,6 +69,7 @@ def make_inputs(
     statistics: Mapping[str, Mapping[str, Mapping[str, float]]],
     grid: tuple[int, int],
     resample: str = "bilinear",
+    fit: tuple[int, int, int] = fitting.NONE,
 ) -> Inputs:
     """Looks up bands and their statistics by name.
 
@@ -70,17 +79,22 @@ def make_inputs(
         statistics: {sensor: {band: {mean, std}}}.
         grid: (height, width) of the model's input.
         resample: see `Inputs`.
+        fit: see `Inputs`.
 
     Raises:
         SensorError: a band is not in the shards or has no usable statistics.
     """
-    known = {f"{s.sensor}/{b}": name for name, s in images.items() for b in names_of(s, bands)}
+    lengths = {
+        name: dataclasses.replace(s, steps=fit[0]) if s.steps == 0 and fit[0] else s
+        for name, s in images.items()
+    }
+    known = {f"{s.sensor}/{b}": name for name, s in lengths.items() for b in names_of(s, bands)}
     missing = [b for b in bands if b not in known]
     if missing or not bands or len(set(bands)) != len(bands):
         what = (
             f"bands {missing} are not in the shards" if missing else f"bands {list(bands)} repeat"
         )
-        there = ", ".join(f"{s.sensor}/{b}" for s in images.values() for b in _told(s))
+        there = ", ".join(f"{s.sensor}/{b}" for s in lengths.values() for b in _told(s))
         raise SensorError(f"{what}; they have {there}. Set config.data.bands")
     mean, std = [], []
     for band in bands:
@@ -94,7 +108,7 @@ def make_inputs(
         mean.append(float(found["mean"]))
         std.append(float(found["std"]))
     used = {n: s for n, s in images.items() if any(known[b] == n for b in bands)}
-    return Inputs(used, tuple(bands), tuple(mean), tuple(std), grid, resample)
+    return Inputs(used, tuple(bands), tuple(mean), tuple(std), grid, resample, fit)
 
 
 def preprocess(inputs: Inputs) -> Callable[[Mapping[str, jax.Array]], jax.Array]:
@@ -142,7 +156,7 @@ def names_of(spec: ImageSpec, bands: Sequence[str]) -> list[str]:
 
 
 def steps_of(spec: ImageSpec, bands: Sequence[str]) -> int:
-    """Steps of a series; of one that varies, as many as 'sensor/band@step' names ask for."""
+    """Steps of a series; of one that varies, at least those that 'sensor/band@step' names."""
     return spec.steps or 1 + max((_step(b) for b in bands), default=0)
 
 

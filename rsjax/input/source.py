@@ -10,15 +10,15 @@ import itertools
 import os
 import resource
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from rsjax.errors import ShardError
+from rsjax.input import fitting, records
 from rsjax.input import manifest as manifests
-from rsjax.input import records
 
 # Random access: no reading ahead, and no thread pool for one record.
 READER = {"options": "readahead_buffer_size:0,max_parallelism:0", "file_reader_buffer_size": 2**15}
@@ -34,10 +34,8 @@ class ShardSource:
         root: folder of the shards.
         split: e.g. 'train' or 'train+validation'.
         columns: entries to read; None reads images, label and mask.
-        fit: {entry: (height, width) or (steps, height, width)}: entries whose size varies are
-            cropped, or padded by reflection, about their centre to this size, and of a series that
-            varies so many steps are taken, evenly spread (repeated, where it has fewer). Numbers
-            that do not vary are not looked at. Without it such entries are refused.
+        fit: (steps, rows, columns) that series and images of varying size are brought to, see
+            `rsjax.input.fitting`; 0 for what does not vary. Without it such entries are refused.
 
     Raises:
         ShardError: a shard is missing, has another size or record count than the manifest says,
@@ -49,11 +47,11 @@ class ShardSource:
         root: str | os.PathLike[str],
         split: str,
         columns: Sequence[str] | None = None,
-        fit: Mapping[str, tuple[int, ...]] | None = None,
+        fit: tuple[int, int, int] = fitting.NONE,
     ):
         self.manifest = manifests.load(root)
         self.split = split
-        self.fit = dict(fit or {})
+        self.fit = fit
         info = self.manifest.info
         available: dict[str, tuple[str, tuple[int, ...]]] = {
             name: (spec.dtype, spec.shape) for name, spec in info.images.items()
@@ -181,7 +179,7 @@ class ShardSource:
                         blocks[name][row] = _class_index(entries, self._classes)
                     else:
                         image = records.tensor(entries, name, dtype, shape)
-                        blocks[name][row] = _fit(image, self._shape(name))
+                        blocks[name][row] = fitting.fit(image, self._shape(name))
             except KeyError as error:
                 raise self._damaged(index, ValueError(f"no entry {error}")) from None
             except (ValueError, IndexError) as error:
@@ -194,12 +192,7 @@ class ShardSource:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         shape = self.columns[name][1]
-        if 0 not in shape or name not in self.fit:
-            return shape
-        sides = shape[:-1]
-        wanted = self.fit[name][-len(sides) :]
-        wanted = (0,) * (len(sides) - len(wanted)) + tuple(wanted)
-        return (*(have or want for have, want in zip(sides, wanted, strict=True)), shape[-1])
+        return fitting.wanted(shape, self.fit) if 0 in shape else shape
 
     def being_read(self) -> str:
         """The shards that threads are reading at this moment."""
@@ -314,20 +307,3 @@ def _allow_open_files(count: int) -> None:
             "limit (`ulimit -Hn`, or LimitNOFILE of the service)"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def _fit(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Crops or pads (by reflection) (H, W, C) about its centre, and takes steps of a series."""
-    if image.ndim == 4 and len(image) != shape[0]:
-        image = image[np.linspace(0, len(image) - 1, shape[0]).round().astype(int)]
-    for axis in (image.ndim - 3, image.ndim - 2):
-        have, want = image.shape[axis], shape[axis]
-        if have > want:
-            start = (have - want) // 2
-            image = np.take(image, range(start, start + want), axis)
-        elif have < want:
-            before = (want - have) // 2
-            widths = [(0, 0)] * image.ndim
-            widths[axis] = (before, want - have - before)
-            image = np.pad(image, widths, "reflect")
-    return image

@@ -6,9 +6,9 @@ name and a colour, the codes that mean "not labelled", a source, and optionally 
 not labelled) and `decode` turns them back; `crosswalk` gives a lookup table to another one, from
 the parents or from a file in `crosswalks/`. A code or name outside the tables is a
 `NomenclatureError`, never class 0. To add a nomenclature, add a CSV file; `read_csv` reads one
-from anywhere.
+from anywhere, and `register` takes one that is in no file.
 """
 
-from rsjax.landcover.nomenclature import IGNORE, NAMES, Nomenclature, load, read_csv
+from rsjax.landcover.nomenclature import IGNORE, NAMES, Nomenclature, load, read_csv, register
 
-__all__ = ["IGNORE", "NAMES", "Nomenclature", "load", "read_csv"]
+__all__ = ["IGNORE", "NAMES", "Nomenclature", "load", "read_csv", "register"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import hashlib
+import json
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
@@ -209,12 +211,32 @@ class Nomenclature:
         return cls(**values)
 
 
+_registered: dict[str, Nomenclature] = {}
+
+
+def register(nomenclature: Nomenclature) -> str:
+    """Makes classes that are in no file, as a download names them, known to `load`.
+
+    It holds for this process; the name is the same wherever the same classes are registered, and
+    another one for other classes.
+
+    Returns:
+        What `load` takes: the nomenclature's name, '@' and a digest of its content.
+    """
+    content = json.dumps(nomenclature.to_json(), sort_keys=True).encode()
+    name = f"{nomenclature.name}@{hashlib.sha256(content).hexdigest()[:16]}"
+    _registered[name] = nomenclature
+    return name
+
+
 def load(name: str) -> Nomenclature:
-    """The nomenclature of this name (see `NAMES`), or of the `.csv` file at this path.
+    """The nomenclature of this name (see `NAMES`, `register`), or of the `.csv` at this path.
 
     Raises:
         NomenclatureError: an unknown name, or a file that `read_csv` refuses.
     """
+    if name in _registered:
+        return _registered[name]
     # A user's own file may change while the process lives; it is read again each time.
     return read_csv(name) if name.endswith(".csv") else _packaged(name)
 

@@ -78,15 +78,18 @@ def _simulate(config: ConfigDict) -> None:
     build.build(d.dataset, source, d.data_dir, d.options.to_dict())
 
 
+def fit_of(config: ConfigDict) -> tuple[int, int, int]:
+    """(steps, rows, columns) that series and images of varying size are brought to."""
+    return config.data.fit_steps, config.data.fit_px, config.data.fit_px
+
+
 def open_split(
     config: ConfigDict, root: pathlib.Path, split: str, inputs: Sequence[Inputs], task: str
 ) -> ShardSource:
     """The records of a split, with the entries that the models and the task need."""
     images = sorted({name for one in inputs for name in one.images})
-    sides = (config.data.fit_steps, config.data.fit_px, config.data.fit_px)
-    fit = dict.fromkeys(images, sides) if any(sides) else {}
     target = "mask" if task == "segmentation" else "label"
-    return ShardSource(root, split, columns=[*images, target], fit=fit)
+    return ShardSource(root, split, columns=[*images, target], fit=fit_of(config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +229,26 @@ def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manife
             f"{rows} x {columns} pixels, and are not resampled. Set data.grid_px={rows}"
         )
     images = dict(made.info.images)
-    return made, make_inputs(images, config.data.bands, statistics, grid, config.data.resample)
+    made_of = make_inputs(
+        images, config.data.bands, statistics, grid, config.data.resample, fit_of(config)
+    )
+    _check_series(config.model.fields.get("steps", 1), made_of.bands)
+    return made, made_of
+
+
+def _check_series(steps: int, bands: Sequence[str]) -> None:
+    """Refuses channels that a model of series would take for others: it reads them step by step.
+
+    Raises:
+        ConfigError: they are not the same bands, in the same order, at each step.
+    """
+    each = len(bands) // steps
+    names = [band.partition("@")[0] for band in bands]
+    if steps > 1 and (len(bands) % steps or names != names[:each] * steps):
+        raise ConfigError(
+            f"model.fields.steps={steps}: data.bands are not the same bands, in the same order, at "
+            f"each step: {', '.join(bands)}. List all bands of the first step, then of the second"
+        )
 
 
 def _counts(made: manifest.Manifest, split: str, kind: str) -> list[int]:
@@ -308,8 +330,6 @@ def fingerprint(config: ConfigDict, made: manifest.Manifest, inputs: Inputs) -> 
         "sampling": None if d.sampling == "uniform" else chosen,
         "inputs": inputs.to_json(),
         "fit_px": config.data.fit_px,
-        # Absent, as in the checkpoints of before there were series, where none are.
-        **({"fit_steps": config.data.fit_steps} if config.data.fit_steps else {}),
     }
 
 

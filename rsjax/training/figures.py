@@ -130,7 +130,7 @@ def pictures(
     spec = info.images[entry]
     height, width = spec.height or FIT_PX, spec.width or FIT_PX
     varies = 0 in (spec.height, spec.width)
-    fit = {entry: (SHOWN_STEPS, height, width)} if varies or spec.steps == 0 else {}
+    fit = (SHOWN_STEPS, height, width)
     source = ShardSource(shards, split, columns=[entry], fit=fit)
     channels = [spec.bands.index(band) for band in bands]
 
@@ -152,7 +152,8 @@ def pictures(
     for image in source.read(indices)[entry][..., ::step, ::step, channels]:
         if spec.steps is not None:
             image = _side_by_side(image)
-        image = np.nan_to_num(image, copy=False) if spec.missing_is_nan else image
+        if spec.missing_is_nan:
+            image = np.where(np.isnan(image), np.asarray(low, image.dtype), image)
         shade = np.clip((image.astype(np.float32) - np.float32(low)) / np.float32(span), 0, 1)
         pixels = np.ascontiguousarray((shade * 255).round().astype(np.uint8))
         small = max(pixels.shape[:2]) <= PNG_PX
@@ -166,6 +167,7 @@ def pictures(
     what = f"{', '.join(bands)} as red, green, blue" if colour else f"{bands[0]} in grey"
     said = f"{spec.sensor} {what}, linear from {low:.4g} (black) to {high:.4g} (white): {origin}."
     said += "" if colour else " These shards hold no bands for a colour picture."
+    said += " Missing values are black." if spec.missing_is_nan else ""
     if spec.steps is not None:
         said += " Steps of the series from left to right"
         said += f", {SHOWN_STEPS} of each, evenly spread." if not spec.steps else "."

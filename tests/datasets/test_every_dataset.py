@@ -58,12 +58,8 @@ def test_every_dataset_the_whole_way(prepared, tmp_path):
     for split, entry in made.splits.items():
         keys = dataset.keys(split)
         assert entry["records"] == len(keys)
-        varying = {
-            k: tuple(side or 3 for side in s.shape[:-1])
-            for k, s in info.images.items()
-            if 0 in s.shape
-        }
-        records = ShardSource(root, split, fit=varying)
+        varying = {k for k, s in info.images.items() if 0 in s.shape}
+        records = ShardSource(root, split, fit=(3, 40, 40))
         example: base.Example = dataset.read(keys[-1])
         assert records.ids([len(keys) - 1]) == [example["id"]]
         block = records.read(np.array([len(keys) - 1]))

@@ -89,6 +89,28 @@ def test_what_is_no_footprint_is_refused(content, message):
         draw(content)
 
 
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    "rings",
+    [
+        None, 5, "ab", [], [None], [[]], [[1, 2, 3, 4]], {"a": 1},
+        [[[10.1, 49.9], [10.2, 49.9], ["10.2", 49.8], [10.1, 49.9]]],
+        [[[10.1, 49.9], [10.2, 49.9], [None, 49.8], [10.1, 49.9]]],
+        [[[10.1, 49.9], [10.2, 49.9], [10.2], [10.1, 49.9]]],
+        [[[10.1, 49.9], [10.2, 49.9], [float("nan"), 49.8], [10.1, 49.9]]],
+        [[[10.1, 49.9], [10.2, 49.9], [1e999, 49.8], [10.1, 49.9]]],
+        [ring((1, 1), (4, 1), (4, 3)), ring((2, 2), (3, 2))],
+    ],
+)  # fmt: skip
+def test_coordinates_that_are_none_name_file_and_feature(rings, several):
+    sound = polygon(ring((1, 1), (4, 1), (4, 3)))
+    geometry = {"type": "Polygon", "coordinates": rings}
+    if several:
+        geometry = {"type": "MultiPolygon", "coordinates": [sound["coordinates"], rings]}
+    with pytest.raises(DatasetError, match=r"f\.geojson: feature 1 is .*expected a Polygon or"):
+        draw(collection(sound, geometry))
+
+
 def test_an_image_in_another_system_is_refused():
     with pytest.raises(DatasetError, match="for an image in EPSG:32611, expected both"):
         footprints.draw(

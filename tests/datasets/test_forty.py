@@ -124,6 +124,15 @@ def test_readme_order_reads_the_codes_of_the_readme(source):
     assert stored.fingerprint() != other.fingerprint()
 
 
+@pytest.mark.parametrize("order", ["colour_bar", "readme"])
+@pytest.mark.parametrize("code", [-1, 10, 2**40])
+def test_unknown_codes_are_named_as_stored(copy, order, code):
+    change(copy / FIRST, segmentation_labels=lambda v: at(3, code)(v.astype(np.int64)))
+    dataset = datasets.get("forty")(copy, label_order=order, sensors="climate")
+    with pytest.raises((DatasetError, NomenclatureError), match=f"labels': .* {code}, expected"):
+        dataset.read(f"{FIRST}#0")
+
+
 def test_only_some_sensors_and_another_order_of_bands(source):
     bands = forty.S2_BANDS[::-1]
     dataset = datasets.get("forty")(source, sensors="climate,s2", s2_bands=bands, s2_level="l1c")
@@ -228,7 +237,7 @@ def test_damage_names_file_record_and_remedy(copy):
         refused(match)
         file.write_bytes(intact)
     change(file, segmentation_labels=at(77, 9))
-    message = refused("codes 9 are not in nomenclature 'forty'", error=NomenclatureError)
+    message = refused("codes 9, expected 0, 1, 2.* of label_order=", error=NomenclatureError)
     assert "record 0, feature 'segmentation_labels'" in message
     records = [b"no example", *list(tfrecord.TFRecordFile(file))[1:]]
     file.write_bytes(b"".join(map(tfrecord.frame, records)))

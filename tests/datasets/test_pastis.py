@@ -264,10 +264,12 @@ def put(name, value):
         (put("dates-S2", None), r"dates-S2 .None. .*expected \{"),
         (put("dates-S2", {"0": 20191301}), "dates-S2 .*20191301"),
         (put("dates-S2", {"1": 20190101}), "dates-S2 .*KeyError"),
+        (put("dates-S2", {"0": 20190104, "1": 20190203, "2": 20190202}),
+         "dates-S2 with 2019-02-02 at step 2 after 2019-02-03, expected days that ascend"),
         (lambda one, data: one["properties"].pop("TILE"), "no usable property 'TILE'"),
         (lambda one, data: data.pop("features"), "not a GeoJSON collection"),
     ],
-)
+)  # fmt: skip
 def test_damaged_metadata(copied, edit, message):
     root = copied("pastis", COUNT)
     change(root, edit)
@@ -342,6 +344,26 @@ def test_fortran_order_and_big_endian_are_read():
         np.save(stream, array)
         found = npy.read_npy(stream.getvalue(), "x", shape=(None, 3, 4), dtypes=("int16",))
         np.testing.assert_array_equal(found, values)
+
+
+# numpy itself warns of old names of dtypes.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_any_flipped_bit_of_a_header_is_refused_or_harmless():
+    values = np.arange(24, dtype="<i2").reshape(2, 3, 4)
+    stream = io.BytesIO()
+    np.save(stream, values)
+    data, refused = stream.getvalue(), 0
+    header = len(data) - values.nbytes
+    for bit in range(8 * header):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            found = npy.read_npy(bytes(flipped), "x", shape=(2, 3, 4), dtypes=("int16",))
+        except DatasetError:
+            refused += 1
+        else:
+            assert found.tobytes() == values.tobytes()
+    assert refused > 0.98 * 8 * header
 
 
 def test_wrong_source_keys_and_options(root, tmp_path):

@@ -1,7 +1,11 @@
+import concurrent.futures
 import datetime
+import itertools
 import json
+import multiprocessing
 import re
 import struct
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,9 +13,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsjax import datasets, landcover
-from rsjax.datasets import planted, planted_classes, tfrecord
+from rsjax.datasets import planted, planted_classes, tfds_folder, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError
+from rsjax.input import build, shards
 
 COUNT = 12
 FIRST = "planted-train.tfrecord-00000-of-00002"
@@ -136,15 +141,58 @@ def test_the_classes_of_the_download_are_part_of_the_fingerprint(copy):
     assert datasets.get("planted")(copy).fingerprint() != before
 
 
-def test_names_with_commas_and_quotes_make_a_sound_table():
-    names = [f"pine, no. {i}" for i in range(64)]
-    path = planted_classes.nomenclature("common_name", names)
-    loaded = landcover.load(path)
+def test_numbers_without_a_list_of_classes_are_refused(copy):
+    named = datasets.get("planted")(copy)
+    codes = [plain(message)["species"][0] for message in messages(copy / FIRST)]
+    labels = [named.read(f"{FIRST}#{i}")["label"] for i in range(len(codes))]
+    with pytest.raises(DatasetError, match=r"species.labels.txt: gives the order .*leave that"):
+        _ = datasets.get("planted")(copy, class_order="anysat").info
+    (copy / "species.labels.txt").unlink()
+    for use in (lambda d: d.info, lambda d: d.check(), lambda d: d.keys("train")):
+        with pytest.raises(
+            DatasetError, match=r"no species.labels.txt, expected .*class_order='anysat'"
+        ):
+            use(datasets.get("planted")(copy))
+    dataset = datasets.get("planted")(copy, class_order="anysat")
+    read = [dataset.read(f"{FIRST}#{i}")["label"] for i in range(len(codes))]
+    assert read == codes  # of the packaged table, which is AnySat's order
+    assert read != labels
+    assert dataset.fingerprint() != named.fingerprint()
+
+
+def test_any_names_make_a_sound_table():
+    names = [f'pine, no. "{i}"' for i in range(64)]
+    name = planted_classes.nomenclature("common_name", names)
+    loaded = landcover.load(name)
     assert loaded.names == tuple(names)
-    assert planted_classes.nomenclature("common_name", names) == path
+    assert len(set(loaded.colours)) == 64
+    assert planted_classes.nomenclature("common_name", names) == name
+    assert planted_classes.nomenclature("common_name", names[::-1]) != name
+    assert landcover.load(name).names == tuple(names)
     assert planted_classes.nomenclature("species", ["A a", "B b"]) != "planted_species"
     shuffled = sorted(landcover.load("planted_species").names)
     assert planted_classes.nomenclature("species", shuffled) == "planted_species"
+
+
+def test_own_classes_need_no_file_and_reach_worker_processes(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))  # spawned workers see it
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    dataset = datasets.get("planted")(source, label_level="genus")
+    genus = landcover.load(dataset.info.nomenclature)
+    assert "/" not in dataset.info.nomenclature
+    todo = shards.jobs("planted", str(source), {"label_level": "genus"}, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        note = pool.submit(shards.write_shard, todo[0]).result()
+    labels = [dataset.read(key)["label"] for key in dataset.keys(todo[0].split)]
+    assert note["class_counts"] == np.bincount(labels, minlength=len(genus)).tolist()
+
+
+def test_a_list_of_classes_with_a_name_twice_is_refused(copy):
+    names = (copy / "species.labels.txt").read_text().splitlines()
+    (copy / "species.labels.txt").write_text("\n".join([*names, names[0]]))
+    with pytest.raises(DatasetError, match=r"species.labels.txt: .*more than once: .*; download"):
+        _ = datasets.get("planted")(copy).info
 
 
 def test_other_names_text_labels_and_dates_as_text(copy):
@@ -183,6 +231,17 @@ def test_other_names_text_labels_and_dates_as_text(copy):
         assert (example["s2_dates"], example["label"]) == (old["s2_dates"], old["label"])
 
 
+def test_texts_that_are_codes(copy):
+    described(copy, country=tfds.features.ClassLabel(names=["Chad", "Peru"]),
+              species=tfds.features.ClassLabel(names=SPECIES))  # fmt: skip
+    for code, name in ((0, "Chad"), (1, "Peru"), (-1, "")):
+        rewrite(copy, lambda values: values | {"country": np.array([code])})  # noqa: B023
+        assert datasets.get("planted")(copy).read(f"{FIRST}#0")["country"] == name
+    rewrite(copy, lambda values: values | {"country": np.array([2])})
+    with pytest.raises(DatasetError, match=r"record 0, feature 'country': code 2, expected -1 to"):
+        datasets.get("planted")(copy).read(f"{FIRST}#0")
+
+
 SPECIES = sorted(landcover.load("planted_species").names)
 
 
@@ -209,6 +268,28 @@ def test_encoded_tensors(copy, encoding):
         datasets.get("planted")(copy).read(key)
 
 
+def test_numbers_have_the_dtype_that_the_features_say(copy):
+    def read(dtype, values, shape=(None,)):
+        rewrite(copy, lambda old: old | {"more": np.array(values)})
+        described(copy, more=tfds.features.Tensor(shape=shape, dtype=dtype))
+        folder = tfds_folder.TfdsFolder(str(copy), "page")
+        return folder.tensor(folder.read(f"{FIRST}#0"), "more", f"{FIRST}#0")
+
+    fitting = {"uint8": [1, 255], "int64": [1, 5], "int16": [-7, 300], "bool": [0, 1],
+               "float64": [0.5], "float16": [0.5]}  # fmt: skip
+    for dtype, values in fitting.items():
+        found = read(np.dtype(dtype).type, values)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, np.array(values, dtype))
+    for dtype, values, bad in ((np.uint8, [1, 256], 256), (np.uint8, [-1], -1), (np.bool_, [2], 2),
+                               (np.float16, [1e6], 1e6)):  # fmt: skip
+        with pytest.raises(DatasetError, match=f"record 0, feature 'more': value {bad}, expected"):
+            read(dtype, values)
+    assert read(np.uint8, range(6), (None, 3)).shape == (2, 3)
+    with pytest.raises(DatasetError, match=r"features.json: feature 'more' is uint8 \(0, 0, 3\)"):
+        read(np.uint8, range(6), (None, None, 3))
+
+
 @pytest.mark.parametrize(
     ("name", "change", "match"),
     [
@@ -233,10 +314,13 @@ def test_damage_names_file_record_feature_and_remedy(copy, name, change, match):
         datasets.get("planted")(copy).read(f"{FIRST}#1")
 
 
-def test_a_record_without_a_label_names_the_ways_out(copy):
-    rewrite(copy, lambda values: values | {"species": values["species"] * 0 - 1})
-    with pytest.raises(DatasetError, match=r"label_level.*subset.*--on_error=skip"):
+def test_a_record_without_a_label_names_a_way_out_that_works(copy, tmp_path):
+    odd = itertools.cycle([0, 1])
+    rewrite(copy, lambda v: v | {"species": v["species"] if next(odd) else v["species"] * 0 - 1})
+    with pytest.raises(DatasetError, match=r"label_level.*subset.*--on_error=skip and a --max_sk"):
         datasets.get("planted")(copy).read(f"{FIRST}#0")
+    made = build.build("planted", copy, tmp_path / "data", None, 1, "skip", max_skipped=1.0)
+    assert sum(split["records"] for split in made.splits.values()) == COUNT // 2
 
 
 def test_checksum_shards_and_keys(copy):
@@ -278,7 +362,8 @@ def test_wrong_subset_and_wrong_folder(copy, downloads):
     [
         {"subset": "genus"}, {"label_level": "family"}, {"sensors": "s3"}, {"shards": -1},
         {"shards": "2"}, {"features": "x=y"}, {"features": "s2="}, {"bands": "s2"},
-        {"units": ("s9=db",)},
+        {"units": ("s9=db",)}, {"class_order": "google"},
+        {"class_order": "anysat", "label_level": "genus"},
     ],
 )  # fmt: skip
 def test_options_that_cannot_be(options):

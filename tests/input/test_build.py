@@ -266,7 +266,7 @@ def test_images_of_varying_size_are_fitted_only_when_asked(tmp_path):
     made = build.build("ucmerced", tmp_path / "source", tmp_path / "data", workers=1)
     with pytest.raises(ShardError, match=r"differ in size.*fit_px"):
         ShardSource(made.root, "train")
-    source = ShardSource(made.root, "train", fit={"rgb": (250, 260)})
+    source = ShardSource(made.root, "train", fit=(0, 250, 260))
     batch = source.read(np.arange(4))
     assert batch["rgb"].shape == (4, 250, 260, 3)
     dataset = datasets.get("ucmerced")(tmp_path / "source")

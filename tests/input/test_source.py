@@ -7,7 +7,7 @@ import toy
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from rsjax.errors import ShardError
-from rsjax.input import manifest, source
+from rsjax.input import fitting, manifest, source
 from rsjax.input.source import ShardSource
 
 
@@ -72,7 +72,7 @@ def test_more_shards_than_files_may_be_open_raise_the_limit_or_say_so(monkeypatc
 )
 def test_series_and_sizes_that_vary_are_brought_to_one(have, shape):
     image = np.random.default_rng(0).normal(size=have)
-    found = source._fit(image, shape)
+    found = fitting.fit(image, shape)
     assert found.shape == shape
     first, last = image[0], image[-1]
     top, left = (have[1] - shape[1]) // 2, (shape[2] - have[2]) // 2

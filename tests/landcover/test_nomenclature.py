@@ -550,7 +550,8 @@ def test_damaged_crosswalk_files(tmp_path):
 
 
 def test_the_package_exports_what_its_docstring_names():
-    assert landcover.__all__ == ["IGNORE", "NAMES", "Nomenclature", "load", "read_csv"]
+    names = ["IGNORE", "NAMES", "Nomenclature", "load", "read_csv", "register"]
+    assert landcover.__all__ == names
 
 
 def test_names_in_the_published_bigearthnet_metadata(samples):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import toy
 
-from rsjax.errors import CheckpointError, RsjaxError
-from rsjax.training import checkpoints, examine, loop
+from rsjax.errors import CheckpointError, ConfigError, RsjaxError
+from rsjax.training import checkpoints, data, examine, loop
 from rsjax.training.logging import read
 
 EVERYTHING = {
@@ -309,3 +309,12 @@ def test_a_model_is_not_evaluated_on_other_units(data_dir, tmp_path, unbroken):
                         **{"mode": "eval", "eval.checkpoint": str(unbroken[0])})  # fmt: skip
     with pytest.raises(RsjaxError, match=r"entry 's1'.*linear_power"):
         examine.evaluate_checkpoint(config, tmp_path / "eval")
+
+
+def test_channels_of_a_series_stand_step_by_step():
+    good = [f"s/{b}@{k}" for k in range(2) for b in "ab"]
+    data._check_series(2, good)
+    data._check_series(1, ["s/b@1", "s/a@0"])
+    for bad in (sorted(good), [*good, "s/c"], good[:3]):
+        with pytest.raises(ConfigError, match=r"steps=2: data\.bands are not the same bands"):
+            data._check_series(2, bad)
