@@ -14,8 +14,7 @@ import shapely
 from rasterio import warp
 from rasterio.crs import CRS
 
-from rsjax.datasets import raster, split_rules
-from rsjax.datasets.scene_area import METRES_PER_DEGREE
+from rsjax.datasets import raster, scene_area, split_rules
 from rsjax.errors import DatasetError
 
 _SHRUNK = 1e-6  # of a patch: those that only touch do not overlap
@@ -23,10 +22,11 @@ _ROUNDING_M = 1e-6
 
 
 class Plane:
-    """A plane in metres: the scenes' own coordinates where they share them, else an equal area one.
+    """A plane in metres of the ground, for all scenes.
 
-    The second is Lambert's azimuthal projection on the middle of all scenes, whose distances are
-    true to 1 % within 1,800 km of it.
+    The scenes' own coordinates where they share them and their metres are true to 1 % (UTM, not
+    EPSG:3857 nor degrees); else Lambert's azimuthal equal area projection on the middle of all
+    scenes, whose distances are true to 1 % within 1,800 km of it, and to 4 % within 3,500 km.
 
     Args:
         scenes: coordinate system and (left, bottom, right, top) of each scene.
@@ -34,22 +34,16 @@ class Plane:
 
     def __init__(self, scenes: Sequence[tuple[CRS, tuple[float, ...]]]):
         crs, extent = scenes[0]
-        self.scale = (1.0, 1.0)
+        self.scale = 1.0
         self.crs = crs
-        if not all(raster.same_crs(other, crs) for other, _ in scenes):
-            degrees = [warp.transform_bounds(c, CRS.from_epsg(4326), *box) for c, box in scenes]
-            lon = (min(d[0] for d in degrees) + max(d[2] for d in degrees)) / 2
-            lat = (min(d[1] for d in degrees) + max(d[3] for d in degrees)) / 2
+        shared = all(raster.same_crs(other, crs) for other, _ in scenes)
+        if shared and not crs.is_geographic and _is_true(crs, [box for _, box in scenes]):
+            self.scale = crs.linear_units_factor[1]
+        else:
+            lon, lat = _middle(scenes)
             self.crs = CRS.from_proj4(
                 f"+proj=laea +lat_0={lat:.4f} +lon_0={lon:.4f} +datum=WGS84 +units=m"
             )
-        elif crs.is_geographic:
-            middle = (min(b[1] for _, b in scenes) + max(b[3] for _, b in scenes)) / 2
-            across = METRES_PER_DEGREE * math.cos(math.radians(middle))
-            self.scale = (across, METRES_PER_DEGREE)
-        else:
-            factor = crs.linear_units_factor[1]
-            self.scale = (factor, factor)
         first = self.corners(crs, np.array([extent]))[0]
         self.origin = (float(first[0, 0]), float(first[0, 1]))  # upper left of the first scene
 
@@ -69,7 +63,30 @@ class Plane:
         if not raster.same_crs(crs, self.crs):
             flat = warp.transform(crs, self.crs, x.ravel(), y.ravel())
             x, y = (np.reshape(one, x.shape) for one in flat)
-        return np.stack([x * self.scale[0], y * self.scale[1]], axis=-1)
+        return np.stack([x, y], axis=-1) * self.scale
+
+
+def _middle(scenes: Sequence[tuple[CRS, tuple[float, ...]]]) -> tuple[float, float]:
+    """Longitude and latitude of the middle of all scenes, also of those around a pole or 180°."""
+    total = np.zeros(3)
+    for crs, (left, bottom, right, top) in scenes:
+        x, y = [(left + right) / 2], [(bottom + top) / 2]
+        (lon,), (lat,) = np.radians(warp.transform(crs, CRS.from_epsg(4326), x, y))
+        # Degrees would not do: 179° and -179° are neighbours.
+        total += np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
+    across = math.atan2(total[1], total[0])
+    up = math.atan2(total[2], math.hypot(total[0], total[1]))
+    return math.degrees(across), math.degrees(up)
+
+
+def _is_true(crs: CRS, boxes: Sequence[tuple[float, ...]]) -> bool:
+    """Whether metres are those of the ground, at the corners and in the middle of all boxes."""
+    left, bottom, _, _ = np.min(boxes, axis=0)
+    _, _, right, top = np.max(boxes, axis=0)
+    places = [(x, y) for x in (left, right) for y in (bottom, top)]
+    places.append(((left + right) / 2, (bottom + top) / 2))
+    found = [scene_area.stretch(crs, *place) for place in places]
+    return float(np.abs(np.array(found) - 1).max()) <= scene_area.TRUE
 
 
 def of_patches(plane: Plane, corners: np.ndarray, side_m: float) -> np.ndarray:

@@ -101,20 +101,28 @@ class OwnScenes:
         return self._plan.report
 
     def fingerprint(self) -> str:
-        """See `rsjax.datasets.base.Dataset`; over `scenes.json`, vector files, sizes of rasters.
+        """See `rsjax.datasets.base.Dataset`; over `scenes.json`, labels, metadata, image files.
 
-        Compares the checksums that `scenes.json` states.
+        Labels, classes and the metadata of products count by their content. So do images whose
+        checksum `scenes.json` states, which is compared; others by size and time of change.
         """
+        stated: dict[str, str] = {}
         for scene in self._list.scenes:
             for file in scene.files:
                 if file.sha256:
-                    raster.check_sha256(self._locate(file.path), file.sha256)
-        sizes = {os.path.relpath(f, self.source): os.path.getsize(f) for f in self._all_files()}
-        content = {FILE: self._files.read(FILE)}
-        if (name := self._classes[1]).endswith(".csv"):
-            content["classes"] = self._files.read(os.path.relpath(name, self.source))
-        vectors = [raster.sha256(path) for path in self._vector_files()]
-        options = {"sizes": sizes, "vectors": vectors, "report": self._plan.report}
+                    stated[self._locate(file.path)] = file.sha256
+        for path, expected in stated.items():
+            raster.check_sha256(path, expected)
+        images = {
+            self._name(path): stated.get(path) or [(s := os.stat(path)).st_size, s.st_mtime_ns]
+            for path in self._image_files()
+        }
+        labels = {self._name(path): raster.sha256(path) for path in self._label_files()}
+        read = [name for product in self._products.values() for name in product.metadata]
+        content = {name: self._files.read(name) for name in (FILE, *read)}
+        # Paths of nomenclatures are this machine's; what they hold is among the labels.
+        card = self.info.to_json() | {"nomenclature": "", "mask_nomenclature": ""}
+        options = {"images": images, "labels": labels, "card": card, "report": self._plan.report}
         return base.fingerprint(self.info, options, self._plan.splits, content)
 
     def read(self, key: str) -> base.Example:
@@ -127,13 +135,14 @@ class OwnScenes:
         row, col, px = int(match[2]), int(match[3]), self._list.grid.patch_px
         area = opened.images.area
         stride = px - self._list.grid.overlap_px
+        if key != scene_plan.key_of(opened.id, row, col):  # as 00 for 0
+            raise base.unknown_key(self.info, self.source, key)
         if row % stride or col % stride or row + px > area.height or col + px > area.width:
             raise base.unknown_key(self.info, self.source, key)
         example: base.Example = {"id": key, **opened.images.read(self._rasters, row, col)}
         mask = opened.labels.read(self._rasters, row, col, px, px)
-        name, spec = next(iter(self.info.images.items()))
-        gone = scene_images.missing(example[name], spec)
-        step = px // spec.height
+        gone = opened.images.gone(example)
+        step = px // len(gone)
         mask[np.repeat(np.repeat(gone, step, 0), step, 1)] = IGNORE
         a, _, c, _, e, f = tuple(area.transform)[:6]
         example["mask"] = mask
@@ -168,7 +177,12 @@ class OwnScenes:
     def _plan(self) -> scene_plan.Plan:
         where = self._files.describe(FILE)
         return scene_plan.make(
-            self._list, self._scene, self._rasters, self._locate, self._all_files(), where
+            self._list,
+            self._scene,
+            self._rasters,
+            self._locate,
+            self._image_files() + self._label_files(),
+            where,
         )
 
     @functools.cached_property
@@ -177,6 +191,10 @@ class OwnScenes:
 
     def _locate(self, name: str) -> str:
         return raster.locate(self._files.path, name)
+
+    def _name(self, path: str) -> str:
+        """The inverse of `_locate`."""
+        return os.path.relpath(path, self.source)
 
     @functools.cached_property
     def _classes(self) -> tuple[landcover.Nomenclature, str]:
@@ -274,17 +292,21 @@ class OwnScenes:
             self._features[labels] = vector.read(path, labels.layer, labels.field)
         return self._features.get(labels)
 
-    def _all_files(self) -> list[str]:
-        """The paths of the files, besides the list, that decide which patches there are."""
+    def _image_files(self) -> list[str]:
+        """The paths of image files."""
         found = []
         for scene in self._list.scenes:
             listed = self._products[scene.product].files if scene.product else scene.files
             found += [file.path for file in listed]
-            labels = scene.labels or self._list.labels
-            found += labels.raster if labels else ()
+        return [self._locate(name) for name in dict.fromkeys(found)]
+
+    def _label_files(self) -> list[str]:
+        """The paths of the files that decide classes and splits, besides the list."""
+        given = [scene.labels or self._list.labels for scene in self._list.scenes]
+        names = [name for labels in given if labels for name in labels.raster]
         csv = [self._classes[1]] if self._classes[1].endswith(".csv") else []
-        paths = [self._locate(name) for name in dict.fromkeys(found)]
-        return paths + self._vector_files() + csv
+        rasters = [self._locate(name) for name in dict.fromkeys(names)]
+        return rasters + self._vector_files() + csv
 
     def _vector_files(self) -> list[str]:
         """The paths of vector files; a Shapefile has its values and its place in others."""

@@ -38,12 +38,13 @@ _LANDSAT_SCALE = re.compile(r"REFLECTANCE_(MULT|ADD)_BAND_\d\w* = (\S+)")
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """What a product holds: sensor, unit, ISO date, files with their bands."""
+    """What a product holds: sensor, unit, ISO date, files with their bands, metadata read."""
 
     sensor: str
     unit: str
     date: str
     files: tuple[BandFile, ...]
+    metadata: tuple[str, ...] = ()
 
 
 def find(source: Source, folder: str, wanted: tuple[str, ...] = ()) -> Product:
@@ -90,12 +91,17 @@ def _sentinel2(
         ]
         found.append(BandFile(_only(files, source, folder, band.name), (band.name,)))
     unit = _sentinel2_unit(source, folder, level, baseline)
-    return Product(sensor.name, unit, _date(day), tuple(found))
+    metadata = [name for name in (_sentinel2_metadata(folder, level),) if source.exists(name)]
+    return Product(sensor.name, unit, _date(day), tuple(found), tuple(metadata))
+
+
+def _sentinel2_metadata(folder: str, level: str) -> str:
+    return f"{folder}/MTD_MSI{level}.xml"
 
 
 def _sentinel2_unit(source: Source, folder: str, level: str, baseline: str) -> str:
     """From the product's metadata, or from the baseline in its name where they are missing."""
-    name = f"{folder}/MTD_MSI{level}.xml"
+    name = _sentinel2_metadata(folder, level)
     if not source.exists(name):
         if not 0 < int(baseline) < 9999:
             raise DatasetError(
@@ -144,15 +150,14 @@ def _landsat(source: Source, folder: str, match: re.Match[str], wanted: tuple[st
         ending = re.compile(f"{name}_{'SR_' if level2 else ''}{band.name}\\.tif", re.IGNORECASE)
         files = [n for n in names if ending.fullmatch(posixpath.basename(n))]
         found.append(BandFile(_only(files, source, folder, band.name), (band.name,)))
-    if level2:
-        _check_landsat(source, f"{folder}/{name}_MTL.txt")
-    return Product(satellite, unit, _date(match[4]), tuple(found))
+    metadata = [n for n in (f"{folder}/{name}_MTL.txt",) if level2 and source.exists(n)]
+    for one in metadata:
+        _check_landsat(source, one)
+    return Product(satellite, unit, _date(match[4]), tuple(found), tuple(metadata))
 
 
 def _check_landsat(source: Source, name: str) -> None:
-    """Scale and offset of surface reflectance, where the metadata are there."""
-    if not source.exists(name):
-        return
+    """Scale and offset of surface reflectance."""
     text = source.read(name).decode("utf-8", "replace")
     # The same group stands again for the level 1 product that this one was made from.
     part = text.partition("GROUP = LEVEL2_SURFACE_REFLECTANCE_PARAMETERS")[2]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Interleaving, Resampling
+from rasterio.enums import Interleaving, MaskFlags, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -34,6 +34,10 @@ SAME = 0.01  # pixels by which two grids may lie apart: rounding of stored numbe
 
 # One process a core is what prepare runs; GDAL's own threads would only get in their way.
 _OPTIONS = {"GDAL_CACHEMAX": CACHE_MB * 2**20, "GDAL_NUM_THREADS": "1"}
+
+
+class DamagedError(DatasetError):
+    """Pixels that do not decode: a fault of some samples, others of the file may be whole."""
 
 
 def locate(root: str, name: str) -> str:
@@ -90,13 +94,32 @@ def check_place(raster: Any, path: str) -> None:
         )
 
 
-def check_written(raster: Any, path: str) -> None:
-    """Refuses a GeoTIFF with tiles or strips that were never written: they read as zeros.
+def check_mask(raster: Any, path: str) -> None:
+    """Refuses a raster whose missing pixels are in a mask or an alpha band: they read as values."""
+    flags = {flag for band in raster.mask_flag_enums for flag in band}
+    if flags & {MaskFlags.per_dataset, MaskFlags.alpha}:
+        kind = "an alpha band" if MaskFlags.alpha in flags else "a mask"
+        raise DatasetError(
+            f"{path}: {kind} says which pixels are missing, expected a value that does; state "
+            "nodata in scenes.json (the mask is then not looked at), or write the file with one, "
+            "e.g. gdalwarp -dstnodata 0, or without the mask, gdal_translate -mask none"
+        )
 
-    Only where no value marks missing pixels; otherwise such tiles are missing, and read so.
+
+def check_written(raster: Any, path: str, nodata: float | None) -> None:
+    """Refuses a GeoTIFF with tiles or strips that were never written, unless they read as missing.
+
+    They read as the value of the file's own nodata tag, and as 0 where it has none.
+
+    Args:
+        raster: the open file.
+        path: of the file.
+        nodata: the value that marks missing pixels; None, none does.
     """
-    if raster.driver != "GTiff":
+    empty = {0.0 if tag is None else float(tag) for tag in raster.nodatavals}
+    if raster.driver != "GTiff" or all(v != v or v == nodata for v in empty):
         return
+    said = ", ".join(f"{value:g}" for value in sorted(empty))
     apart = range(1, raster.count + 1) if raster.interleaving != Interleaving.pixel else (1,)
     for band in apart:
         rows, cols = raster.block_shapes[band - 1]
@@ -106,7 +129,7 @@ def check_written(raster: Any, path: str) -> None:
                     raise DatasetError(
                         f"{path}: rows {y * rows} to {(y + 1) * rows}, columns {x * cols} to "
                         f"{(x + 1) * cols} were never written, expected a whole file. Restore it; "
-                        "or, if they are empty on purpose, state nodata in scenes.json"
+                        f"or, if they are empty on purpose, state nodata {said} in scenes.json"
                     )
 
 
@@ -131,13 +154,13 @@ def read_window(
         (height, width) for one index, (bands, height, width) for a list.
 
     Raises:
-        DatasetError: pixels that do not decode; names the file and the window.
+        DamagedError: pixels that do not decode; names the file and the window.
     """
     try:
         with rasterio.Env(**_OPTIONS):
             found: np.ndarray = raster.read(indexes, window=Window(col, row, width, height))
     except (RasterioError, CRSError) as error:
-        raise DatasetError(
+        raise DamagedError(
             f"{path}: rows {row} to {row + height}, columns {col} to {col + width} do not decode "
             f"({_words(error)}), expected a whole file; it is truncated or damaged, restore it"
         ) from error

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 
+import numpy as np
+import pyproj
 import rasterio
 from rasterio import warp
 from rasterio.crs import CRS
@@ -17,6 +20,7 @@ from rsjax.errors import DatasetError
 
 METRES_PER_DEGREE = 111_320.0  # along a meridian, and along the equator; to 0.6 %
 WARPED = 0  # in place of a factor
+TRUE = 0.01  # share by which metres of a coordinate system may differ from those of the ground
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +43,64 @@ class Area:
         return self.bounds(0, 0, self.height, self.width)
 
 
+@functools.lru_cache(maxsize=1024)  # PROJ looks for the way anew each time
+def bounds_in(theirs: CRS, extent: tuple[float, ...], ours: CRS) -> tuple[float, ...]:
+    """(left, bottom, right, top) of one coordinate system in another."""
+    if raster.same_crs(theirs, ours):
+        return extent
+    found: tuple[float, ...] = warp.transform_bounds(theirs, ours, *extent)
+    return found
+
+
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether two of (left, bottom, right, top) share ground."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def numbers(values: tuple[float, ...]) -> str:
+    """Coordinates, for messages."""
+    return "(" + ", ".join(f"{value:.7g}" for value in values) + ")"
+
+
+def stretch(crs: CRS, x: float, y: float) -> tuple[float, float]:
+    """Metres on the ground that a metre of a projected system is at a place.
+
+    Args:
+        crs: the system; (1, 1) where PROJ does not know where it lies.
+        x: of the place, in its units.
+        y: likewise.
+
+    Returns:
+        Along x, and along y: near 1 in UTM, the cosine of the latitude in EPSG:3857; NaN where
+        the system has no such place.
+    """
+    half = 500 / crs.linear_units_factor[1]
+    points = [x - half, x + half, x, x], [y, y, y - half, y + half]
+    try:
+        lon, lat = np.array(warp.transform(crs, CRS.from_epsg(4326), *points))
+    except (rasterio.errors.RasterioError, rasterio.errors.CRSError):
+        return 1.0, 1.0
+    if not (np.isfinite(lon) & np.isfinite(lat)).all():
+        return math.nan, math.nan
+    _, _, apart = pyproj.Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
+    return float(apart[0] / 1000), float(apart[1] / 1000)
+
+
 def pixel_metres(area: Area) -> float:
-    """Side of a pixel in metres; of degrees, along a meridian."""
+    """Side of a pixel in metres on the ground, down; of degrees, along a meridian.
+
+    In a system whose metres are those of the ground to 1 %, they are taken at their word.
+    """
+    down = float(abs(area.transform.e))
     if area.crs.is_geographic:
-        return float(abs(area.transform.e) * METRES_PER_DEGREE)
-    return float(abs(area.transform.e) * area.crs.linear_units_factor[1])
+        return down * METRES_PER_DEGREE
+    ratio = stretch(area.crs, *_middle(area))[1]
+    return down * area.crs.linear_units_factor[1] * (ratio if abs(ratio - 1) > TRUE else 1.0)
+
+
+def _middle(area: Area) -> tuple[float, float]:
+    left, bottom, right, top = area.extent
+    return (left + right) / 2, (bottom + top) / 2
 
 
 def of_scene(where: str, files: Iterable[Area], grid: Grid) -> Area:
@@ -53,7 +110,7 @@ def of_scene(where: str, files: Iterable[Area], grid: Grid) -> Area:
         DatasetError: the file's grid is not one of square pixels with north up, or the stated one
             cannot be.
     """
-    finest = min(files, key=lambda area: abs(area.transform.a))
+    finest = min(files, key=pixel_metres)
     if grid.crs == "scene":
         t = finest.transform
         if t.b or t.d or t.a <= 0 or t.e >= 0 or abs(t.a + t.e) > 0.01 * t.a:
@@ -71,6 +128,14 @@ def of_scene(where: str, files: Iterable[Area], grid: Grid) -> Area:
     crs = finest.crs if grid.crs == "scene" else _parse_crs(grid.crs)
     if crs.is_geographic or crs.linear_units_factor[1] != 1:
         raise DatasetError(f"{where}: grid in {grid.crs}, expected a projected one in metres")
+    box = bounds_in(finest.crs, finest.extent, crs)
+    found = stretch(crs, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    if max(abs(ratio - 1) for ratio in found) > TRUE:
+        raise DatasetError(
+            f"{where}: grid in {raster.crs_name(crs)}, whose metre is {found[0]:.3g} m across and "
+            f"{found[1]:.3g} m down on the ground there, expected metres for grid.gsd_m; state "
+            "another grid.crs, e.g. the zone of UTM"
+        )
     gsd = float(grid.gsd_m or 0)
     if raster.same_crs(crs, finest.crs) and abs(finest.transform.a - gsd) < SAME * gsd:
         return finest

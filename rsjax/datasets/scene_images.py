@@ -32,6 +32,7 @@ class _Part:
     places: tuple[int, ...]  # on the entry's last axis
     factor: int
     nodata: float | None
+    ground: tuple[object, ...]  # coordinate system and extent of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,19 +66,45 @@ class SceneImages:
             for name in self.specs
         }
 
-    def missing(self, rasters: Rasters, row: int, height: int) -> np.ndarray | None:
-        """Where the first band of the first entry is missing, in rows of the whole grid.
+    def missing(self, rasters: Rasters, row: int, col: int, height: int, width: int) -> np.ndarray:
+        """Where the first entry is missing in a window of the grid, as far as a quick look tells.
+
+        Looks at its first band, and at a band of one resampled file of each extent: those need
+        need not cover the grid.
 
         Returns:
-            bool (height, width), or None where no value marks missing pixels.
+            bool (height, width).
         """
-        spec = next(iter(self.specs.values()))
+        gone = np.zeros((height, width), bool)
+        if next(iter(self.specs.values())).nodata is None:
+            return gone
+        parts = self.parts[next(iter(self.specs))]
+        first = next(part for part in parts if 0 in part.places)
+        looked = {part.ground: part for part in parts if part.factor == WARPED}
+        looked.pop(first.ground, None)
+        for part in (first, *looked.values()):
+            index = part.indexes[part.places.index(min(part.places))]
+            k = part.factor or 1
+            whole = -(-width // k) * k  # the last pixel of a coarse file may stick out
+            plane = self._read(rasters, part, [index], row, col, height, whole)[0]
+            found = _is_missing(plane, part.nodata)
+            gone |= np.repeat(np.repeat(found, k, 0), k, 1)[:, :width]
+        return gone
+
+    def gone(self, example: dict[str, np.ndarray]) -> np.ndarray:
+        """Where a patch is missing, as `read` gave it; bool, of the first entry's size.
+
+        There every band is nodata, any is NaN, or any band of a resampled file is nodata.
+        """
+        name, spec = next(iter(self.specs.items()))
+        image = example[name]
         if spec.nodata is None:
-            return None
-        part = next(p for p in self.parts[next(iter(self.specs))] if 0 in p.places)
-        index = part.indexes[part.places.index(0)]
-        plane = self._read(rasters, part, [index], row, 0, height, self.area.width)[0]
-        return _is_missing(plane, part.nodata)
+            return np.zeros(image.shape[:2], bool)
+        missing = _is_missing(image, spec.nodata)
+        if np.dtype(spec.dtype).kind == "f":
+            return np.asarray(missing.any(axis=-1))
+        warped = [i for p in self.parts[name] if p.factor == WARPED for i in p.places]
+        return np.asarray(missing.all(axis=-1) | missing[..., warped].any(axis=-1))
 
     def _entry(
         self, rasters: Rasters, name: str, row: int, col: int, height: int, width: int
@@ -172,6 +199,7 @@ def open_scene(
     px, overlap = grid.patch_px, grid.overlap_px
     factors = {file.path: scene_area.factor(file.area, area, px, overlap) for file in used}
     area = scene_area.trimmed(area, ((file.area, factors[file.path]) for file in used))
+    _check_overlap(where, used, area)
     if area.height < grid.patch_px or area.width < grid.patch_px:
         raise DatasetError(
             f"{where}: {area.height}x{area.width} pixels, expected at least one patch of "
@@ -192,6 +220,18 @@ def open_scene(
         parts[name] = [_part(file, order, factors[file.path]) for file in group]
     shift = _shift(where, stored_unit, unit)
     return SceneImages(where, area, specs, shift, grid.patch_px, parts)
+
+
+def _check_overlap(where: str, files: Sequence[_File], area: Area) -> None:
+    """Refuses a file that lies beside its scene."""
+    for file in files:
+        box = scene_area.bounds_in(file.area.crs, file.area.extent, area.crs)
+        if not scene_area.overlap(box, area.extent):
+            raise DatasetError(
+                f"{file.path}: lies at (left, bottom, right, top) {scene_area.numbers(box)}, "
+                f"expected pixels where {where} is, {scene_area.numbers(area.extent)} in "
+                f"{raster.crs_name(area.crs)}; give the scene a file of its own place"
+            )
 
 
 def _header(path: str, file: BandFile, nodata: float | None) -> _File:
@@ -216,8 +256,9 @@ def _header(path: str, file: BandFile, nodata: float | None) -> _File:
         (tag,) = tags.values() if len(tags) == 1 else (None,)
         dtype = opened.dtypes[0]
         missing = tag if nodata is None else nodata
-        if missing is None:
-            raster.check_written(opened, path)
+        if nodata is None:
+            raster.check_mask(opened, path)
+        raster.check_written(opened, path, missing)
         return _File(path, file.bands, area, dtype, _as_stored(path, missing, dtype))
 
 
@@ -261,11 +302,12 @@ def _values(where: str, group: list[_File], factors: dict[str, int]) -> tuple[st
 def _part(file: _File, order: list[str], factor: int) -> _Part:
     pairs = [(i, order.index(b)) for i, b in enumerate(file.bands, 1) if b in order]
     indexes, places = zip(*pairs, strict=True)
+    ground = (raster.crs_name(file.area.crs), *file.area.extent)
     # Outside a resampled image of floats there is nothing but NaN to say so.
     nodata = file.nodata
     if factor == WARPED and nodata is None:
         nodata = math.nan
-    return _Part(file.path, indexes, places, factor, nodata)
+    return _Part(file.path, indexes, places, factor, nodata, ground)
 
 
 def _shift(where: str, stored: str, unit: str) -> float:
@@ -285,13 +327,19 @@ def _shift(where: str, stored: str, unit: str) -> float:
 
 
 def _shifted(planes: np.ndarray, shift: float, spec: ImageSpec, gone: np.ndarray) -> np.ndarray:
-    """Stored values moved to another zero; none becomes nodata, and nodata stays."""
-    if np.dtype(spec.dtype).kind == "f":
-        return np.asarray(planes + planes.dtype.type(shift))
-    limits = np.iinfo(spec.dtype)
-    low = limits.min + (spec.nodata == limits.min)
-    moved = np.clip(planes.astype(np.int64) + int(shift), low, limits.max)
-    return np.where(gone, planes, moved).astype(planes.dtype)
+    """Stored values moved to another zero, as the entry has them.
+
+    Of integers none leaves the range or becomes nodata, and nodata stays.
+    """
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return np.asarray(planes.astype(dtype) + dtype.type(shift))
+    limits = np.iinfo(dtype)
+    moved = np.clip(planes.astype(np.int64) + int(shift), limits.min, limits.max)
+    if spec.nodata is not None:
+        beside = spec.nodata + 1 if spec.nodata < limits.max else spec.nodata - 1
+        moved[moved == spec.nodata] = beside
+    return np.where(gone, planes.astype(dtype), moved.astype(dtype))
 
 
 def _is_missing(planes: np.ndarray, nodata: float | None) -> np.ndarray:
@@ -299,15 +347,6 @@ def _is_missing(planes: np.ndarray, nodata: float | None) -> np.ndarray:
     if nodata is not None and nodata == nodata:
         gone |= planes == planes.dtype.type(nodata)
     return gone
-
-
-def missing(image: np.ndarray, spec: ImageSpec) -> np.ndarray:
-    """Where an entry is missing: every band nodata, or any NaN; bool (height, width)."""
-    if spec.nodata is None:
-        return np.zeros(image.shape[:2], bool)
-    if spec.nodata != spec.nodata:
-        return np.asarray(np.isnan(image).any(axis=-1))
-    return np.asarray((image == image.dtype.type(spec.nodata)).all(axis=-1))
 
 
 def describe(specs: dict[str, ImageSpec]) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import rasterio
-from rasterio import warp
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 
 from rsjax import landcover
 from rsjax.datasets import raster, vector
 from rsjax.datasets.raster import SAME, Rasters
-from rsjax.datasets.scene_area import Area
+from rsjax.datasets.scene_area import Area, bounds_in, numbers, overlap
 from rsjax.datasets.scene_list import Labels
 from rsjax.errors import DatasetError
 from rsjax.landcover import IGNORE, Nomenclature
@@ -68,9 +66,9 @@ class SceneLabels:
             self._refuse_elsewhere([self._painter.bounds], features.where)
             return
         layers = [_layer(locate(name), labels, area) for name in labels.raster]
-        boxes = [_bounds(layer.crs, layer.area.extent, area.crs) for layer in layers]
+        boxes = [bounds_in(layer.crs, layer.area.extent, area.crs) for layer in layers]
         self._layers = [
-            layer for layer, box in zip(layers, boxes, strict=True) if _overlap(box, area.extent)
+            layer for layer, box in zip(layers, boxes, strict=True) if overlap(box, area.extent)
         ]
         if not self._layers:
             self._refuse_elsewhere(boxes, ", ".join(layer.path for layer in layers))
@@ -142,12 +140,12 @@ class SceneLabels:
         return np.where(valid, self.nomenclature.encode(codes, where), np.uint8(IGNORE))
 
     def _refuse_elsewhere(self, boxes: Sequence[tuple[float, ...]], path: str) -> None:
-        if any(_overlap(box, self.area.extent) for box in boxes):
+        if any(overlap(box, self.area.extent) for box in boxes):
             return
-        said = "; ".join(_numbers(box) for box in boxes)
+        said = "; ".join(numbers(box) for box in boxes)
         raise DatasetError(
             f"{path}: lies at (left, bottom, right, top) {said}, expected labels where "
-            f"{self.where} is, {_numbers(self.area.extent)} in "
+            f"{self.where} is, {numbers(self.area.extent)} in "
             f"{raster.crs_name(self.area.crs)}; check the coordinate systems, or give the scene "
             "labels of its own"
         )
@@ -159,9 +157,10 @@ def _layer(path: str, labels: Labels, area: Area) -> _Layer:
         if opened.count != 1:
             raise DatasetError(f"{path}: {opened.count} bands, expected one of class codes")
         theirs = Area(opened.crs, opened.transform, opened.height, opened.width)
+        if labels.nodata is None:
+            raster.check_mask(opened, path)
         nodata = opened.nodata if labels.nodata is None else labels.nodata
-        if nodata is None:
-            raster.check_written(opened, path)
+        raster.check_written(opened, path, nodata)
     same = (theirs.height, theirs.width) == (area.height, area.width) and all(
         abs(a - b) <= SAME * abs(area.transform.a)
         for a, b in zip(theirs.transform, area.transform, strict=True)
@@ -197,27 +196,11 @@ def _offset(layer: _Layer, area: Area) -> tuple[int, int] | None:
     return (round(row), round(col)) if apart <= SAME else None
 
 
-@functools.lru_cache(maxsize=1024)  # PROJ looks for the way anew each time
-def _bounds(theirs: CRS, extent: tuple[float, ...], ours: CRS) -> tuple[float, ...]:
-    if raster.same_crs(theirs, ours):
-        return extent
-    found: tuple[float, ...] = warp.transform_bounds(theirs, ours, *extent)
-    return found
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
 def _valid(codes: np.ndarray, nodata: float | None) -> np.ndarray:
     valid = ~np.isnan(codes) if codes.dtype.kind == "f" else np.ones(codes.shape, bool)
     if nodata is not None and nodata == nodata:
         valid &= codes != nodata
     return valid
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{value:.7g}" for value in values) + ")"
 
 
 def load(labels: Labels, locate: Locate) -> tuple[Nomenclature, str]:

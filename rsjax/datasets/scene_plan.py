@@ -22,7 +22,7 @@ import shapely
 
 from rsjax import sealed
 from rsjax.datasets import blocks, leakage, vector
-from rsjax.datasets.raster import Rasters
+from rsjax.datasets.raster import DamagedError, Rasters
 from rsjax.datasets.scene_area import Area
 from rsjax.datasets.scene_images import SceneImages
 from rsjax.datasets.scene_labels import SceneLabels
@@ -61,7 +61,9 @@ def key_of(scene: str, row: int, col: int) -> str:
 
 
 def find(opened: Opened, rasters: Rasters, given: SceneList) -> tuple[list[Any], dict[str, int]]:
-    """The patches of a scene that have image and labels enough.
+    """The patches of a scene that have image and labels enough, and those that do not decode.
+
+    The latter are kept for whoever reads them to name the fault, or to skip them and count.
 
     Returns:
         [row, column] of each, in reading order; and reason -> patches left out for it.
@@ -71,19 +73,34 @@ def find(opened: Opened, rasters: Rasters, given: SceneList) -> tuple[list[Any],
     kept: list[Any] = []
     dropped = {NO_IMAGE: 0, NO_LABELS: 0}
     for row in range(0, area.height - px + 1, stride):
-        gone = opened.images.missing(rasters, row, px)
-        labelled = opened.labels.read(rasters, row, 0, px, area.width) != IGNORE
-        if gone is not None:
-            labelled &= ~gone
+        strip = _look(opened, rasters, row, 0, px, area.width)
         for col in range(0, area.width - px + 1, stride):
-            window = slice(col, col + px)
-            if gone is not None and gone[:, window].mean() > given.max_nodata:
+            if strip is not None:
+                gone, labelled = (plane[:, col : col + px] for plane in strip)
+            elif (patch := _look(opened, rasters, row, col, px, px)) is not None:
+                gone, labelled = patch
+            else:
+                kept.append([row, col])
+                continue
+            if gone.mean() > given.max_nodata:
                 dropped[NO_IMAGE] += 1
-            elif labelled[:, window].mean() < given.min_labelled or not labelled[:, window].any():
+            elif labelled.mean() < given.min_labelled or not labelled.any():
                 dropped[NO_LABELS] += 1
             else:
                 kept.append([row, col])
     return kept, dropped
+
+
+def _look(
+    opened: Opened, rasters: Rasters, row: int, col: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where image is missing and where labels are; None where a file does not decode."""
+    try:
+        gone = opened.images.missing(rasters, row, col, height, width)
+        found = opened.labels.read(rasters, row, col, height, width)
+    except DamagedError:
+        return None
+    return gone, (found != IGNORE) & ~gone
 
 
 def make(
@@ -263,7 +280,7 @@ def _counts(dropped: dict[str, int]) -> str:
 def _memory(given: SceneList, files: Sequence[str]) -> pathlib.Path:
     """Where what was found is kept: a name that changes with the list and with every file."""
     seen = [(file, (s := os.stat(file)).st_size, s.st_mtime_ns) for file in sorted(set(files))]
-    head = [2, dataclasses.asdict(given), seen]  # the first counts changes of `find`
+    head = [3, dataclasses.asdict(given), seen]  # the first counts changes of `find`
     digest = hashlib.sha256(json.dumps(head).encode()).hexdigest()
     user = os.getuid() if hasattr(os, "getuid") else 0
     return pathlib.Path(tempfile.gettempdir()) / f"rsjax-scenes-{user}" / f"{digest}.json"

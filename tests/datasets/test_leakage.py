@@ -3,8 +3,11 @@ import itertools
 import json
 
 import numpy as np
+import pyproj
 import pytest
+import shapely
 from rasterio.crs import CRS
+from rasterio.warp import transform, transform_bounds
 
 from rsjax.datasets import blocks, leakage
 from rsjax.errors import DatasetError
@@ -126,11 +129,51 @@ def test_degrees_and_feet_are_measured_in_metres():
     assert told["nearest_m"]["train-test"] == pytest.approx(30.48, abs=0.01)
 
 
+@pytest.mark.parametrize("name", ["EPSG:4326", "EPSG:3857", "EPSG:32662"])
+@pytest.mark.parametrize("latitude", [0.0, 35.0, 60.0, -75.0])
+def test_distances_are_those_of_the_ground_at_every_latitude(name, latitude):
+    crs = CRS.from_string(name)
+    west, east = [
+        transform_bounds(CRS.from_epsg(4326), crs, lon, latitude, lon + 0.02, latitude + 0.01)
+        for lon in (10.0, 10.05)
+    ]
+    boxes = np.array([west, east])
+    corners = plane(boxes, crs).corners(crs, boxes)
+    told = leakage.report(corners, ["a", "b"], ["train", "test"], {})
+    edge = max(latitude, latitude + 0.01, key=abs)  # nearest where the meridians are
+    _, _, truth = pyproj.Geod(ellps="WGS84").inv(10.02, edge, 10.05, edge)
+    assert told["nearest_m"]["train-test"] == pytest.approx(truth, rel=0.002)
+
+
+def test_distances_of_scenes_of_many_latitudes_in_one_system():
+    crs = CRS.from_epsg(4326)
+    scenes = [(crs, (10.0, latitude, 10.03, latitude + 0.01)) for latitude in (0.0, 30.0, 60.0)]
+    on = blocks.Plane(scenes)
+    for _, (left, bottom, right, top) in scenes:
+        boxes = np.array([[left, bottom, left + 0.01, top], [left + 0.02, bottom, right, top]])
+        told = leakage.report(on.corners(crs, boxes), ["a", "b"], ["train", "test"], {})
+        _, _, truth = pyproj.Geod(ellps="WGS84").inv(left + 0.01, top, left + 0.02, top)
+        assert told["nearest_m"]["train-test"] == pytest.approx(truth, rel=0.04)
+
+
+def test_scenes_on_both_sides_of_180_degrees():
+    west, east = CRS.from_epsg(32760), CRS.from_epsg(32701)  # Fiji
+    x, y = transform(CRS.from_epsg(4326), west, [179.98], [-17.0])
+    u, v = transform(CRS.from_epsg(4326), east, [-179.98], [-17.0])
+    a = np.array([[x[0] - 1000, y[0], x[0], y[0] + 1000]])
+    b = np.array([[u[0], v[0], u[0] + 1000, v[0] + 1000]])
+    on = blocks.Plane([(west, tuple(a[0])), (east, tuple(b[0]))])
+    corners = np.concatenate([on.corners(west, a), on.corners(east, b)])
+    told = leakage.report(corners, ["a", "b"], ["train", "test"], {})
+    _, _, truth = pyproj.Geod(ellps="WGS84").inv(179.98, -17.0, -179.98, -17.0)
+    # The norths of the two zones are not one: the patches stand at a small angle.
+    assert told["nearest_m"]["train-test"] == pytest.approx(truth, abs=20)
+    np.testing.assert_allclose(shapely.area(blocks.polygons(corners)), 1e6, rtol=0.003)
+
+
 def test_scenes_of_two_zones_share_one_plane():
     """The same ground seen in two zones of UTM overlaps; its distances are those of the ground."""
     other = CRS.from_epsg(32632)
-    from rasterio.warp import transform
-
     # On the zones' common edge, at 6 degrees east.
     x, y = transform(CRS.from_epsg(4326), UTM, [6.0], [50.0])
     u, v = transform(CRS.from_epsg(4326), other, [6.0], [50.0])
@@ -180,7 +223,6 @@ def test_own_scenes_by_scene_and_by_polygons(downloads, tmp_path):
 
     # Polygons in degrees: the middles of the first column train, all others of the west test.
     first = OwnScenes(root).read("west@0_0")["transform"]
-    from rasterio.warp import transform
 
     def ring(left, right):
         top, bottom = first[5] + 50, first[5] - 5000

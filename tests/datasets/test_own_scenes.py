@@ -1,6 +1,8 @@
 import dataclasses
+import hashlib
 import json
 import math
+import os
 import pathlib
 import pickle
 
@@ -17,7 +19,7 @@ from rsjax.datasets import scene_list, scene_plan
 from rsjax.datasets.info import DatasetInfo
 from rsjax.datasets.own_scenes import OwnScenes
 from rsjax.datasets.scene_list import BandFile, Grid, Labels, Scene, SceneList, Split
-from rsjax.errors import DatasetError, NomenclatureError, SensorError
+from rsjax.errors import DatasetError, NomenclatureError, SensorError, ShardError
 from rsjax.input import build, card, notes
 from rsjax.input.source import ShardSource
 
@@ -256,6 +258,71 @@ def test_coarse_files_that_do_not_divide_a_patch_are_resampled(small, rng):
         np.testing.assert_array_equal(example["image"][..., 1], whole[row : row + 8, col : col + 8])
 
 
+def test_a_file_that_covers_a_part_of_its_scene_leaves_the_rest_missing(small):
+    files = (BandFile("a.tif", ("B03", "B04")), BandFile("c.tif", ("B11",)))
+    scenes = (Scene("a", files=files),)
+    coarse = np.full((6, 9), 700, np.uint16)  # 30 m: to row 18 and column 27
+    tif(small.folder / "c.tif", coarse, gsd=30.0)
+    dataset = small(scenes=scenes)
+    inside = {(row, col) for row in range(0, 24, 8) for col in range(0, 32, 8)}
+    examples = {place(example): example for example in every(dataset)}
+    # Beyond half of a patch's pixels it is left out: rows 16 to 18, columns 24 to 27 are fewer.
+    assert set(examples) == {(row, col) for row, col in inside if row < 16 and col < 24}
+    for row, col in ((16, 0), (8, 24)):
+        example = dataset.read(f"a@{row}_{col}")
+        beyond = example["image"][..., 2] == 0
+        assert beyond.any()
+        assert not beyond.all()
+        assert (example["mask"][beyond] == 255).all()
+        expected = small.labels[row : row + 8, col : col + 8] - 1
+        np.testing.assert_array_equal(example["mask"][~beyond], expected[~beyond])
+    tif(small.folder / "c.tif", coarse, gsd=30.0, left=900_000.0)
+    with pytest.raises(DatasetError, match=r"c\.tif: lies at .*\(900000, .*where .*'a' is, \(6000"):
+        small(scenes=scenes).keys("train")
+
+
+def test_the_finest_file_is_that_of_the_smallest_pixels_on_the_ground(small):
+    x, y = rasterio.warp.transform(UTM, "EPSG:4326", [600_000.0], [5_700_000.0])
+    tif(  # 0.001 degrees are 111 m
+        small.folder / "c.tif", np.full((20, 20), 700, np.uint16), gsd=0.001, crs="EPSG:4326",
+        left=x[0] - 0.005, top=y[0] + 0.005,
+    )  # fmt: skip
+    files = (BandFile("c.tif", ("B11",)), BandFile("a.tif", ("B03", "B04")))
+    dataset = small(scenes=(Scene("a", files=files),))
+    example = dataset.read("a@8_16")
+    assert example["crs"] == UTM
+    assert example["transform"].tolist() == [10.0, 0.0, 600_160.0, 0.0, -10.0, 5_699_920.0]
+    assert (example["image"][..., 0] == 700).all()
+    np.testing.assert_array_equal(example["mask"], small.labels[8:16, 16:24] - 1)
+
+
+def test_a_grid_finer_than_every_file(small):
+    image = small.image[:, :32, :31].copy()
+    image[0, :4, :3] = image[:, :4, 8:11] = 0  # of two patches 12 of 16 pixels
+    image[:, 8:10, 8:10] = 0  # of one 4
+    tif(small.folder / "a.tif", image, gsd=20.0)
+    dataset = small(grid=Grid(gsd_m=10.0, patch_px=8), max_nodata=0.4)
+    spec = dataset.info.images["image"]
+    assert (spec.height, spec.gsd_m, dataset.info.mask) == (4, 20.0, (8, 8))
+    examples = every(dataset)
+    for example in examples:
+        row, col = place(example)
+        window = (slice(row // 2, row // 2 + 4), slice(col // 2, col // 2 + 4))
+        np.testing.assert_array_equal(example["image"], np.moveaxis(image[:, *window], 0, -1))
+        gone = (image[:, *window] == 0).all(axis=0).repeat(2, 0).repeat(2, 1)
+        expected = small.labels[row : row + 8, col : col + 8] - 1
+        np.testing.assert_array_equal(example["mask"], np.where(gone, 255, expected))
+    assert sum((example["mask"] == 255).sum() for example in examples) == 16
+    assert len(examples) == 8 * 7 - 2  # of 62 columns
+    assert dataset.report()["dropped"] == {"more of the image missing than max_nodata": 2}
+    # With one of 30 m besides, of which the grid takes 57 columns: no whole number of 20 m.
+    tif(small.folder / "c.tif", np.full((22, 19), 5, np.uint16), gsd=30.0)
+    files = (BandFile("a.tif", ("B03", "B04")), BandFile("c.tif", ("B11",)))
+    dataset = small(scenes=(Scene("a", files=files),), grid=Grid(gsd_m=10.0, patch_px=12))
+    assert list(dataset.info.images) == ["image_20m", "image_30m"]
+    assert len(every(dataset)) == 5 * 4
+
+
 def test_a_stated_grid_is_that_of_the_patches(small):
     dataset = small(grid=Grid(crs="EPSG:32632", gsd_m=20.0, patch_px=4), max_nodata=0.9)
     example = next(e for e in every(dataset) if (e["mask"] != 255).all())
@@ -304,6 +371,38 @@ def test_scenes_of_two_units_are_brought_to_the_stated_one(small):
     before, after = dataset.read("a@0_0")["image"], dataset.read("b@0_0")["image"]
     np.testing.assert_array_equal(after, np.maximum(before.astype(int) - 1000, 1))
     assert after.dtype == np.uint16
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint16"])
+def test_files_of_two_dtypes_are_moved_in_that_of_their_entry(small, dtype):
+    tif(small.folder / "a1.tif", small.image[0])
+    second = small.image[1].astype(dtype)
+    second[0, 0] = 0
+    tif(small.folder / "a2.tif", second)
+    files = (BandFile("a1.tif", ("B03",)), BandFile("a2.tif", ("B04",)))
+    dataset = small(scenes=(Scene("a", files=files, unit="reflectance_1e4_offset1000"),))
+    image = dataset.read("a@0_0")["image"]
+    assert image.dtype == np.result_type(np.uint16, dtype)
+    expected = np.stack([small.image[0], second], axis=-1)[:8, :8].astype(np.int64) - 1000
+    if dtype == "uint16":
+        expected = np.maximum(expected, 1)
+    expected[expected == 0] = 1 if dtype != "float32" else 0
+    expected = expected.astype(image.dtype)
+    expected[0, 0, 1] = np.nan if dtype == "float32" else 0
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("nodata", [65535, 5000])
+def test_no_value_is_moved_onto_nodata(small, nodata):
+    image = np.full((2, 64, 64), nodata, np.uint16)
+    image[:, 1:, :3] = nodata - 1000, min(nodata + 1000, 65535) - 1001, 300
+    tif(small.folder / "a.tif", image)
+    scene = Scene("a", files=(BandFile("a.tif", ("B03", "B04")),), unit="reflectance_1e4")
+    given = {"unit": "reflectance_1e4_offset1000", "nodata": float(nodata), "max_nodata": 1.0}
+    found = small(scenes=(scene,), **given).read("a@0_0")["image"][..., 0]
+    beside = nodata - 1 if nodata == 65535 else nodata + 1
+    assert found[0, 0] == found[1, 3] == nodata
+    assert found[1, :3].tolist() == [beside, min(nodata + 1000, 65535) - 1, 1300]
 
 
 def test_nearest_of_several_label_files_and_their_nodata(small):
@@ -366,6 +465,98 @@ def test_tiles_that_were_never_written_are_refused_or_missing(small):
         small().keys("train")
 
 
+def test_tiles_never_written_are_missing_only_if_they_read_as_nodata(small):
+    """They read as the file's tag, or 0, whatever scenes.json says."""
+    profile = {"tiled": True, "blockxsize": 16, "blockysize": 16, "sparse_ok": True}
+
+    def halves(name, array, **more):
+        tif(small.folder / name, array, **profile, **more)
+        with rasterio.open(small.folder / name) as raster:
+            form = raster.profile
+        with rasterio.open(small.folder / name, "w", **form, sparse_ok=True) as raster:
+            half = array.reshape(-1, 64, 64)[:, :32]
+            raster.write(half, window=Window(0, 0, 64, 32))
+
+    image = small.image.astype(np.float32)
+    halves("a.tif", image)
+    with pytest.raises(DatasetError, match=r"a\.tif: rows 32 to 48.* state nodata 0 in scenes"):
+        small(nodata=-9999.0).keys("train")
+    halves("a.tif", image, nodata=-5)
+    with pytest.raises(DatasetError, match=r"a\.tif: rows 32 to 48.* state nodata -5 in scenes"):
+        small(nodata=-9999.0).keys("train")
+    for tag in (-5, math.nan):
+        halves("a.tif", image, nodata=tag)
+        assert {place(e)[0] for e in every(small(nodata=None))} == {0, 8, 16, 24}
+    tif(small.folder / "a.tif", small.image)
+    halves("labels.tif", small.labels)
+    labels = Labels("classes.csv", raster=("labels.tif",), nodata=9)
+    with pytest.raises(DatasetError, match=r"labels\.tif: rows 32 to 48.*were never written"):
+        small(labels=labels).keys("train")
+    assert len(every(small(labels=dataclasses.replace(labels, nodata=0)))) == 32
+
+
+def masked(path, array, kind, **more):
+    """A file whose right half is masked, with the values that lie there left in it."""
+    keep = np.full(array.shape[-2:], 255, np.uint8)
+    keep[:, 32:] = 0
+    if kind == "alpha":
+        both = np.concatenate([array, keep[None].astype(array.dtype)])
+        tif(path, both, photometric="rgb", alpha="yes", **more)
+        return
+    tif(path, array, **more)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "inside"), rasterio.open(path, "r+") as file:
+        file.write_mask(keep)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("inside", "a mask"), ("beside", "a mask"), ("alpha", "an alpha band")]
+)
+def test_what_a_mask_marks_does_not_pass_for_pixels(small, kind, word):
+    image = np.concatenate([small.image, small.image[:1]])
+    masked(small.folder / "a.tif", image, kind)
+    bands = ("B02", "B03", "B04", *(("",) if kind == "alpha" else ()))
+    scenes = (Scene("a", files=(BandFile("a.tif", bands),)),)
+    with pytest.raises(DatasetError, match=rf"a\.tif: {word} says which pixels are missing"):
+        small(scenes=scenes, nodata=None).keys("train")
+    assert len(every(small(scenes=scenes, nodata=0.0))) == 64
+    if kind != "alpha":
+        tif(small.folder / "a.tif", small.image)
+        (small.folder / "a.tif.msk").unlink(missing_ok=True)
+        masked(small.folder / "labels.tif", small.labels, kind)
+        with pytest.raises(DatasetError, match=rf"labels\.tif: {word} says which"):
+            small().keys("train")
+
+
+def test_damaged_tiles_are_skipped_and_counted(small, tmp_path_factory):
+    form = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+    labels = small.labels.copy()
+    labels[:16, 16:24] = 0  # beside the damage: no labels, found patch by patch
+    for name, array, place_ in (("a.tif", small.image, (0, 0)), ("labels.tif", labels, (3, 2))):
+        tif(small.folder / name, array, interleave="pixel", **form)
+        with rasterio.open(small.folder / name) as raster:
+            tag = "BLOCK_OFFSET_{}_{}".format(*place_)
+            start = int(raster.get_tag_item(tag, "TIFF", bidx=1))
+        data = bytearray((small.folder / name).read_bytes())
+        data[start : start + 20] = b"\x77" * 20
+        (small.folder / name).write_bytes(data)
+    damaged = {f"a@{row}_{col}" for row in (0, 8) for col in (0, 8)}
+    damaged |= {f"a@{row}_{col}" for row in (32, 40) for col in (48, 56)}
+    dataset = small()
+    keys = {key for split in dataset.info.splits for key in dataset.keys(split)}
+    assert len(keys) == 62
+    assert damaged < keys
+    for key in damaged:
+        with pytest.raises(DatasetError, match="do not decode"):
+            dataset.read(key)
+    out = tmp_path_factory.mktemp("shards")
+    with pytest.raises(DatasetError, match="do not decode"):
+        build.build("scenes", small.folder, out, workers=1)
+    made = build.build("scenes", small.folder, out, workers=1, on_error="skip", max_skipped=0.9)
+    skipped = [one for entry in made.splits.values() for one in entry["skipped"]]
+    assert {one["key"] for one in skipped} == damaged
+    assert sum(entry["records"] for entry in made.splits.values()) == 62 - 8
+
+
 def test_fingerprint_and_pickle(small):
     dataset = small()
     first = dataset.fingerprint()
@@ -374,6 +565,52 @@ def test_fingerprint_and_pickle(small):
     np.testing.assert_array_equal(again.read("a@0_0")["mask"], dataset.read("a@0_0")["mask"])
     assert small(split=dataclasses.replace(BLOCKS, seed=1)).fingerprint() != first
     assert small(title="other").fingerprint() != first
+
+
+def written_again(path, array, **profile):
+    """Other pixels in a file of the same size and the same time of change."""
+    before = path.stat()
+    tif(path, array, **profile)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def test_shards_of_other_labels_or_images_are_not_kept(small, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards")
+    small()
+    build.build("scenes", small.folder, out, workers=1)
+    written_again(small.folder / "labels.tif", small.labels % 3 + 1)
+    with pytest.raises(ShardError, match="source_fingerprint"):
+        build.build("scenes", small.folder, out, workers=1)
+    first = OwnScenes(small.folder).fingerprint()
+    image = small.folder / "a.tif"
+    os.utime(image, (1, 1))
+    second = OwnScenes(small.folder).fingerprint()
+    assert second != first
+    assert OwnScenes(small.folder).fingerprint() == second
+    # With a checksum it is the content that counts.
+    files = (BandFile("a.tif", ("B03", "B04"), hashlib.sha256(image.read_bytes()).hexdigest()),)
+    stated = small(scenes=(Scene("a", files=files),)).fingerprint()
+    os.utime(image, (2, 2))
+    assert OwnScenes(small.folder).fingerprint() == stated
+
+
+def test_fingerprint_of_a_product_whose_metadata_change(small):
+    name = "S2B_MSIL2A_20220807T105629_N9999_R094_T31UGS_20220807T134521.SAFE"
+    tif(small.folder / name / "GRANULE/x/IMG_DATA/R10m/T31UGS_B02_10m.tif", small.image[0])
+    page = small.folder / name / "MTD_MSIL2A.xml"
+    text = (
+        "<x><BOA_QUANTIFICATION_VALUE>10000</BOA_QUANTIFICATION_VALUE>"
+        '<BOA_ADD_OFFSET band_id="1">{}</BOA_ADD_OFFSET></x>'
+    )
+    found = {}
+    for offset in (0, -1000):
+        page.write_text(text.format(offset))
+        dataset = small(scenes=(Scene("a", product=name),), bands=("B02",))
+        assert dataset.info.images["image"].unit == "reflectance_1e4"
+        found[dataset.fingerprint()] = int(dataset.read("a@0_0")["image"][0, 0, 0])
+    assert len(found) == 2
+    assert sorted(found.values())[0] == max(small.image[0, 0, 0] - 1000, 1)
 
 
 def cut(path, share=0.6):
@@ -461,6 +698,8 @@ def test_an_unknown_code_names_file_and_code(small):
          "no patches in train, validation of 64"),
         ({"grid": Grid(crs="EPSG:4326", gsd_m=10.0, patch_px=8)}, DatasetError,
          "grid in EPSG:4326, expected a projected one"),
+        ({"grid": Grid(crs="EPSG:3857", gsd_m=10.0, patch_px=8)}, DatasetError,
+         r"grid in EPSG:3857, whose metre is 0\.62\d m across and 0\.62\d m down on the ground"),
         ({"grid": Grid(crs="EPSG:32632", gsd_m=10.0, patch_px=8), "nodata": None}, DatasetError,
          "without a value for the pixels outside"),
     ],
@@ -503,9 +742,31 @@ def test_wrong_folders_and_keys(small, tmp_path, downloads):
     with pytest.raises(DatasetError, match=r"scenes\.json: no such file, expected one that lists"):
         OwnScenes(downloads("ucmerced", 21)).keys("train")
     dataset = small()
-    for key in ("a", "b@0_0", "a@0_1", "a@64_0", "a@0_0_0", "../a@0_0"):
+    for key in (
+        "a",
+        "b@0_0",
+        "a@0_1",
+        "a@64_0",
+        "a@0_0_0",
+        "../a@0_0",
+        "a@00_0",
+        "a@0_08",
+        "a@٨_0",
+    ):
         with pytest.raises(DatasetError, match="has no sample"):
             dataset.read(key)
+
+
+def test_metres_of_web_mercator_are_those_of_the_ground(small):
+    place = {"left": 1_000_000.0, "top": 8_399_738.0, "gsd": 20.0, "crs": "EPSG:3857"}  # 60° north
+    tif(small.folder / "a.tif", small.image, **place)
+    tif(small.folder / "labels.tif", small.labels, **place)
+    dataset = small(split=Split(block_m=160.0, buffer_m=75.0), max_nodata=0.0)
+    assert dataset.info.images["image"].gsd_m == pytest.approx(10.0, rel=0.005)
+    # Blocks of 160 m are two patches of 80 m; those at their edges are near.
+    assert 0.0 < min(dataset.report()["nearest_m"].values()) == pytest.approx(80.0, rel=0.01)
+    blocks = {dataset.read(f"a@0_{col}")["block"] for col in range(0, 64, 8)}
+    assert len(blocks) in (4, 5)
 
 
 def test_two_scenes_must_be_alike(small):
