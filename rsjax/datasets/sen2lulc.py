@@ -17,15 +17,14 @@ from rsjax import landcover
 from rsjax.datasets import base, files, folder_images
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.datasets.splits import LIST_NAMES
-from rsjax.errors import DatasetError
+from rsjax.errors import DatasetError, NomenclatureError
 
 PAGE = "https://data.mendeley.com/datasets/f4ky6ks248/3"
 
 _SHAPE = (64, 64)
 _BANDS = ("red", "green", "blue")
 _IMAGES, _MASKS = "{}_images", "{}_masks"
-_LOOKED_AT = 200  # masks, to see whether codes begin at 0
-_FEWEST = 50  # masks from which it is odd that the last class is in none
+_LOOKED_AT = 200  # masks at least, to see whether codes begin at 0
 
 
 class Sen2LULC:
@@ -37,13 +36,14 @@ class Sen2LULC:
 
     Args:
         source: the folder or zip with these folders, at its top or one folder down.
-        code0: what code 0 in a mask means, which no source says: 'ignore': not labelled; refused
-            if 0 occurs where code 7 does not, as codes then begin at 0. 'error': it must not occur.
+        code0: what code 0 in a mask means, which no source says: 'ignore': not labelled; `check`
+            refuses it where code 7 does not occur, as codes then seem to begin at 0. 'error': it
+            must not occur.
 
     Raises:
         ConfigError: an unknown option value.
-        DatasetError, NomenclatureError: from `keys` and `read`; missing or damaged files, unknown
-            codes.
+        DatasetError, NomenclatureError: from `keys`, `check` and `read`; missing or damaged files,
+            unknown codes.
     """
 
     def __init__(self, source: str | os.PathLike[str], *, code0: str = "ignore"):
@@ -87,8 +87,11 @@ class Sen2LULC:
             raise base.unknown_key(self.info, self.source, key)
         image, mask = names
         codes, where = self._codes(mask)
-        if not codes.all():
-            self._check_zeros(int((codes == 0).sum()), where)
+        if self._code0 == "error" and not codes.all():
+            raise DatasetError(
+                f"{where}: {int((codes == 0).sum())} pixels of code 0, expected codes 1 to 7. Use "
+                "code0='ignore' if they are not labelled, or leave the sample out"
+            )
         rgb = folder_images.look(self._files.read(image), self._files.describe(image))
         found = (rgb.kind, *rgb.shape, rgb.dtype)
         if found != ("png", *_SHAPE, len(_BANDS), "uint8"):
@@ -99,6 +102,37 @@ class Sen2LULC:
             "rgb": folder_images.pixels(rgb),
             "mask": landcover.load("sen2lulc").encode(codes, where),
         }
+
+    def check(self) -> None:
+        """Refuses masks whose codes seem to run from 0 to 6 instead of 1 to 7.
+
+        Looks at training masks in random order up to the first one with code 7; where there is
+        none, at 200 and on to the first one with code 0.
+
+        Raises:
+            DatasetError: code 0 occurs and code 7 does not.
+        """
+        if self._code0 == "error":
+            return
+        names = [mask for _, mask in self._samples("train").values()]
+        zeros, looked = "", 0
+        for i in np.random.default_rng(0).permutation(len(names)):
+            if zeros and looked >= _LOOKED_AT:
+                break
+            try:
+                codes, where = self._codes(names[i])
+            except (DatasetError, NomenclatureError):  # reading the sample will name the damage
+                continue
+            looked += 1
+            if (codes == 7).any():
+                return
+            zeros = zeros or ("" if codes.all() else where)
+        if zeros:
+            raise DatasetError(
+                f"{zeros}: pixels of code 0, and code 7 in none of {looked} training masks; "
+                "expected codes 1 to 7. The classes seem to be numbered from 0: "
+                f"compare the masks with {PAGE}, and write them with codes 1 to 7"
+            )
 
     def fingerprint(self) -> str:
         """See `rsjax.datasets.base.Dataset`."""
@@ -113,27 +147,6 @@ class Sen2LULC:
                 mask.where, f"a {mask.kind} of {mask.describe()}", "a tiff of 64x64 pixels, 1 band"
             )
         return folder_images.codes(mask), mask.where
-
-    def _check_zeros(self, count: int, where: str) -> None:
-        if self._code0 == "error":
-            raise DatasetError(
-                f"{where}: {count} pixels of code 0, expected codes 1 to 7. Use code0='ignore' if "
-                "they are not labelled, or leave the sample out"
-            )
-        if self._begins_at_zero:
-            raise DatasetError(
-                f"{where}: {count} pixels of code 0, and code 7 in none of {_LOOKED_AT} masks or "
-                "all there are; expected codes 1 to 7. The classes seem to be numbered from 0: "
-                f"compare the masks with {PAGE}, and write them with codes 1 to 7"
-            )
-
-    @functools.cached_property
-    def _begins_at_zero(self) -> bool:
-        names = [mask for _, mask in self._samples("train").values()]
-        chosen = names[:: max(1, len(names) // _LOOKED_AT)][:_LOOKED_AT]
-        if len(chosen) < _FEWEST:
-            return False
-        return not any((self._codes(name)[0] == 7).any() for name in chosen)
 
     @functools.cached_property
     def _files(self) -> files.Source:

@@ -9,9 +9,10 @@ import pytest
 import rasterio
 
 from rsjax import landcover
-from rsjax.datasets import geotiff
+from rsjax.datasets import geotiff, sen2lulc
 from rsjax.datasets.sen2lulc import Sen2LULC
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
+from rsjax.input import build
 
 COUNT = 25
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -148,20 +149,50 @@ def test_code_0_is_not_labelled_or_an_error(root):
     assert seen
 
 
-def test_codes_that_begin_at_0_are_refused(downloads, tmp_path):
-    source = downloads("sen2lulc", 90)
-    root = shutil.copytree(source, tmp_path / "copy") / "SEN-2 LULC"
-    whole = Sen2LULC(source)
-    for path in root.glob("*_masks/*/*.tif"):
-        codes = imagecodecs.imread(path)
-        geotiff.write_geotiff(path, np.maximum(codes, 1) - 1)
-    for key in whole.keys("train"):
-        codes = imagecodecs.imread(files(root, key)[1])
-        if (codes == 0).any():
-            with pytest.raises(DatasetError, match=r"code 7 in none .* numbered from 0"):
-                Sen2LULC(root).read(key)
-            break
-    assert (whole.read("train/4")["mask"] == 255).any()  # codes from 1: nothing odd
+@pytest.fixture
+def shifted(damaged):
+    """A download whose codes are 0 to 6."""
+    for path in damaged.glob("*_masks/*/*.tif"):
+        geotiff.write_geotiff(path, np.maximum(imagecodecs.imread(path), 1) - 1)
+    return damaged
+
+
+def test_codes_that_begin_at_0_are_refused(root, shifted):
+    with pytest.raises(DatasetError, match=r"\.tif: .*code 7 in none of 15 .* numbered from 0"):
+        Sen2LULC(shifted).check()
+    # The damage of a mask is not what `check` is about.
+    damage = files(shifted, "train/1")[1]
+    damage.write_bytes(b"II*")
+    with pytest.raises(DatasetError, match="numbered from 0") as caught:
+        Sen2LULC(shifted).check()
+    assert str(damage) not in str(caught.value)
+    Sen2LULC(root).check()
+    assert (Sen2LULC(root).read("train/4")["mask"] == 255).any()  # zeros, and sevens elsewhere
+
+
+def test_the_search_for_code_7_ends(root, shifted, monkeypatch):
+    monkeypatch.setattr(sen2lulc, "_LOOKED_AT", 3)
+    looked, codes = [], Sen2LULC._codes
+
+    def counted(self, name):
+        looked.append(name)
+        return codes(self, name)
+
+    monkeypatch.setattr(Sen2LULC, "_codes", counted)
+    Sen2LULC(root).check()
+    assert len(looked) < 15
+    looked.clear()
+    with pytest.raises(DatasetError, match=r"code 7 in none of \d+ training"):
+        Sen2LULC(shifted).check()
+    assert 3 <= len(looked) < 15
+    looked.clear()
+    Sen2LULC(shifted, code0="error").check()  # `read` refuses each 0
+    assert not looked
+
+
+def test_preparing_checks_the_codes(shifted, tmp_path):
+    with pytest.raises(DatasetError, match="numbered from 0"):
+        build.build("sen2lulc", shifted, tmp_path / "shards", workers=1)
 
 
 # Damage. Each case: how to damage the download, what the error must say.
