@@ -2,12 +2,14 @@
 
 Page: https://zenodo.org/records/5850307. Paper: https://arxiv.org/abs/2207.09507. The maps are
 those of the German land cover model LBM-DE2018. The same 519,547 places come in several seasons
-and on two grids that overlap by half a patch: only the official lists keep places apart.
+and on two grids that overlap by half a patch: only the official lists can keep places apart.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import logging
 import os
 import re
 
@@ -21,6 +23,8 @@ from rsjax.datasets.seasonet_metadata import GRIDS, SEASONS, Metadata
 from rsjax.datasets.splits import LIST_NAMES
 from rsjax.errors import DatasetError
 from rsjax.landcover import IGNORE
+
+log = logging.getLogger("rsjax")
 
 PAGE = "https://zenodo.org/records/5850307"
 
@@ -124,13 +128,26 @@ class SeasoNet:
         """The paths of a split's patches, in the order of its list."""
         base.check_split(self.info, split)
         _ = self._parts
-        table = self._metadata
-        where, data = self._list(split)
-        rows = seasonet_metadata.rows(data, where, len(table.paths))
+        table, rows = self._metadata, self._rows[split]
         seasons = [SEASONS.index(season) for season in self._seasons]
         grids = [GRIDS.index(grid) for grid in self._grids]
         chosen = np.isin(table.season[rows], seasons) & np.isin(table.grid[rows], grids)
         return [path.decode() for path in table.paths[rows[chosen]].tolist()]
+
+    def check(self) -> None:
+        """Warns of places that are in two splits, in whatever season.
+
+        They are no error, as nobody has published that the lists keep places apart.
+        """
+        for (one, mine), (other, theirs) in itertools.combinations(self._rows.items(), 2):
+            places = self._metadata.places
+            count, first = seasonet_metadata.shared(places[mine], places[theirs])
+            if count:
+                log.warning(
+                    "%s: %d places are in the lists of both '%s' and '%s', e.g. %s: scores on the "
+                    "second flatter",
+                    *(self.source, count, one, other, first),
+                )
 
     def read(self, key: str) -> base.Example:
         """One patch; see the class."""
@@ -236,6 +253,25 @@ class SeasoNet:
         data = seasonet_metadata.content(self._root, "meta.csv")
         where = self._root.describe("meta.csv")
         return seasonet_metadata.load(data, where, landcover.load("seasonet"))
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Split -> rows of `meta.csv`, of all seasons and grids; none is in two of them."""
+        found: dict[str, np.ndarray] = {}
+        count = len(self._metadata.paths)
+        in_list = np.full(count, -1, np.int8)
+        for i, split in enumerate(self.info.splits):
+            where, data = self._list(split)
+            found[split] = rows = seasonet_metadata.rows(data, where, count)
+            if (twice := in_list[rows] >= 0).any():
+                row = rows[twice][0]
+                other = LIST_NAMES[list(found)[in_list[row]]]
+                raise DatasetError(
+                    f"{where}: row {row} and {int(twice.sum()) - 1} more are in {other}.csv, too, "
+                    "expected each row in one split. Download splits.zip again from its page"
+                )
+            in_list[rows] = i
+        return found
 
     def _list(self, split: str) -> tuple[str, bytes]:
         """Path and content of a split's list."""
