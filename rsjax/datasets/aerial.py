@@ -209,7 +209,8 @@ def find_pairs(
         Name without extension -> files, sorted by name.
 
     Raises:
-        DatasetError: a missing folder, an image or a mask without the other, or a name twice.
+        DatasetError: a missing folder, an image or a mask without the other, a name twice, or no
+            images at all.
     """
     found: list[dict[str, str]] = []
     for folder, cut in ((images, ""), (masks, suffix)):
@@ -237,6 +238,11 @@ def find_pairs(
                 f"in {folder}, expected images and masks in pairs. Complete the "
                 f"download from {source.page}"
             )
+    if not ours:
+        raise DatasetError(
+            f"{source.describe(images)}: no images (*{', *'.join(endings)}), expected those of the "
+            f"official download. Complete it from {source.page}"
+        )
     return {name: Pair(ours[name], theirs[name]) for name in sorted(ours)}
 
 

@@ -169,7 +169,7 @@ class Sen2LULC:
         if theirs not in self._found:
             images = self._listed(_IMAGES.format(theirs), (".png",))
             masks = self._listed(_MASKS.format(theirs), (".tif", ".tiff"))
-            if theirs == "train" and not images:
+            if not images and not masks:
                 raise DatasetError(
                     f"{self._files.describe(self._top + _IMAGES.format(theirs))}: no *.png files, "
                     f"expected those of {PAGE}. Complete the download"

@@ -139,3 +139,10 @@ def test_files_that_are_missing_truncated_or_twice(damaged):
     shutil.rmtree(damaged / "valid")
     with pytest.raises(DatasetError, match=r"valid.sat: no such file"):
         MassachusettsBuildings(damaged).keys("validation")
+
+
+def test_an_emptied_split_is_refused(damaged):
+    for path in (damaged / "valid").glob("*/*"):
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"valid/sat: no images \(\*\.tiff, \*\.tif\), expected"):
+        MassachusettsBuildings(damaged).keys("train")

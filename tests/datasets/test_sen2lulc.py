@@ -318,12 +318,13 @@ def test_missing_or_empty_folder(damaged, folder, lone):
         Sen2LULC(damaged).keys("validation")
 
 
-def test_no_images_at_all(damaged):
-    for folder in ("train_images", "train_masks"):
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_images_at_all(damaged, split):
+    for folder in (f"{SPLITS[split]}_images", f"{SPLITS[split]}_masks"):
         shutil.rmtree(damaged / folder)
         (damaged / folder).mkdir()
-    with pytest.raises(DatasetError, match=r"train_images: no \*\.png files.*mendeley"):
-        Sen2LULC(damaged).keys("train")
+    with pytest.raises(DatasetError, match=r"_images: no \*\.png files.*mendeley"):
+        Sen2LULC(damaged).keys(split)
 
 
 def test_wrong_source(downloads):

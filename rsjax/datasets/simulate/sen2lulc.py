@@ -23,13 +23,13 @@ _CLASSES = {
 
 
 def write_sen2lulc(target: pathlib.Path, count: int, seed: int) -> None:
-    """Writes Sen-2 LULC; see `rsjax.datasets.simulate`."""
+    """Writes Sen-2 LULC, five pictures at least, so that each split has one."""
     top = target / "SEN-2 LULC"
     for theirs in LIST_NAMES.values():
         for what in ("images", "masks"):
             (top / f"{theirs}_{what}" / theirs).mkdir(parents=True)
     with rasterio.Env():
-        for i in range(count):
+        for i in range(max(count, len(_SPLITS))):
             theirs = LIST_NAMES[_SPLITS[i % len(_SPLITS)]]
             rgb, codes = _picture(i, seed)
             path = top / f"{theirs}_images" / theirs / f"{i + 1}.png"
