@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import stat
+from collections.abc import Iterator
 
 from rsjax import storage
 from rsjax.errors import DatasetError
@@ -137,11 +138,26 @@ class FolderSource(Source):
     def names(self, under: str = "") -> list[str]:
         """See `Source.names`."""
         top = self._locate(under) if under else self._root
-        found = []
-        for folder, _, files in os.walk(top):
-            inner = os.path.relpath(folder, self._root).replace(os.sep, "/")
-            found += files if inner == "." else [f"{inner}/{name}" for name in files]
-        return sorted(found)
+        return sorted(self._below(top, f"{under}/" if under else "", (top,)))
+
+    def _below(self, real: str, shown: str, above: tuple[str, ...]) -> Iterator[str]:
+        """The files below a folder; links are followed, but not into the folders above it."""
+        try:
+            with os.scandir(real) as entries:
+                inside = list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise DatasetError(f"{real}: {error.strerror}; make the folder readable") from error
+        for entry in inside:
+            name = f"{shown}{entry.name}"
+            link = entry.is_symlink()
+            if not (os.path.isdir(entry.path) if link else entry.is_dir()):
+                yield name
+                continue
+            folder = self._locate(name) if link else entry.path
+            if folder not in above:
+                yield from self._below(folder, f"{name}/", (*above, folder))
 
     def folders(self, under: str = "") -> list[str]:
         """See `Source.folders`."""

@@ -147,6 +147,24 @@ def test_link_out_of_a_folder_is_refused(tmp_path):
     assert source.read("top/in.bin") == CONTENT["top/d0/file_0.bin"]
 
 
+def test_linked_folders_are_listed(tmp_path):
+    folder = write_folder(tmp_path / "folder")
+    (tmp_path / "folder" / "parts").mkdir()
+    (folder / "parts" / "linked").symlink_to(folder / "top" / "d1")
+    (folder / "top" / "d0" / "back").symlink_to(folder)  # to a folder above: nothing new
+    source = files.open_source(folder)
+    linked = [n.replace("top/d1", "parts/linked") for n in CONTENT if n.startswith("top/d1/")]
+    (folder / "loop").symlink_to("loop")
+    assert source.names() == sorted([*CONTENT, *linked, "loop"])
+    for under in ("parts", "parts/linked"):
+        assert source.names(under) == sorted(linked)
+    assert source.read(linked[0]) == CONTENT[linked[0].replace("parts/linked", "top/d1")]
+    assert source.names("nowhere") == []
+    (folder / "parts" / "out").symlink_to(tmp_path)
+    with pytest.raises(DatasetError, match=r"parts.out: a link that leads out of"):
+        source.names()
+
+
 def test_pipe_and_folder_are_no_files(tmp_path):
     folder = write_folder(tmp_path / "folder")
     os.mkfifo(folder / "pipe.bin")
