@@ -188,6 +188,14 @@ KEY = "Vegas/img1"
 RULE = {"product": "MUL", "split_rule": "areas"}
 
 
+def test_other_footprints_are_another_source(small):
+    before = SpaceNet2(small, **RULE).fingerprint()
+    assert SpaceNet2(small, **RULE).fingerprint() == before
+    path = label_of(small, KEY)
+    path.write_text(path.read_text().replace("[[[", "[ [[", 1))
+    assert SpaceNet2(small, **RULE).fingerprint() != before
+
+
 def read(root, **options):
     dataset = SpaceNet2(root, **RULE, **options)
     return [dataset.read(key) for key in dataset.keys("train")]
