@@ -47,7 +47,6 @@ LABELS = "geojson/buildings"
 _TOPS = ("", "train/", "SN2_buildings/train/")
 _SPLIT_OF = {"Vegas": "train", "Shanghai": "train", "Paris": "validation", "Khartoum": "test"}
 _NUMBER = re.compile(r"_img(\d+)\.[a-z]+$")
-_HEAD = 2**16  # bytes that hold the tags of a chip
 _BLOCK_M, _DEGREE_M = 2000.0, 111_320.0
 
 
@@ -131,13 +130,11 @@ class SpaceNet2:
             "split_rule": self._rule,
             "px": self.info.images["image"].width,
         }
-        footprint = hashlib.sha256()
+        digest = hashlib.sha256()
         for key, (_, label) in self._chips.items():
             found = hashlib.sha256(self._files.read(label)).hexdigest()
-            footprint.update(f"{key} {found}\n".encode())
-        return base.fingerprint(
-            self.info, options, self._splits, {"footprints": footprint.digest()}
-        )
+            digest.update(f"{key} {found}\n".encode())
+        return base.fingerprint(self.info, options, self._splits, {"footprints": digest.digest()})
 
     def read(self, key: str) -> base.Example:
         """One chip; see the class."""
@@ -229,7 +226,7 @@ class SpaceNet2:
         """Metres from Greenwich and the equator to a chip, roughly; reads its tags alone."""
         path, _ = self._chips[key]
         where = self._files.describe(path)
-        header = tiff.parse(self._files.part(path, 0, _HEAD), where)
+        header = tiff.parse_tags(functools.partial(self._files.part, path), where)
         a, b, c, d, e, f = geotiff.transform(header)
         column, row = header.width / 2, header.height / 2
         shrink = math.cos(math.radians(AREAS[key.split("/")[0]][2]))

@@ -2,6 +2,7 @@ import json
 import math
 import pickle
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -228,6 +229,16 @@ def test_image_without_a_place_has_no_block(small):
     geotiff.write_geotiff(path, np.ones((163, 163, 8), np.uint16))
     with pytest.raises(DatasetError, match=r"img1\.tif: no geographic position"):
         SpaceNet2(small, product="MUL").keys("train")
+
+
+def test_tags_behind_the_pixels(small):
+    expected = {split: SpaceNet2(small, product="MUL").keys(split) for split in ("train", "test")}
+    for path in small.rglob("*.tif"):
+        with rasterio.open(path, "r+") as raster:  # a longer directory is written at the end
+            raster.update_tags(note="x" * 99)
+        assert struct.unpack_from("<I", path.read_bytes(), 4)[0] > 2**16
+    found = SpaceNet2(small, product="MUL")
+    assert {split: found.keys(split) for split in expected} == expected
 
 
 def edit(change):
