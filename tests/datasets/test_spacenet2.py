@@ -134,6 +134,41 @@ def test_rules_of_the_splits(root, tmp_path):
     assert all(split_of[key] == split_of[twin] for key, twin in twins.items())
 
 
+def test_report_of_the_distances(root, small):
+    """Chips of a city lie in a row, 0.021 degrees from corner to corner."""
+    dataset = SpaceNet2(root, product="MUL")
+    split_of = {key: split for split in dataset.info.splits for key in dataset.keys(split)}
+    east = {}
+    for key in split_of:
+        with rasterio.open(image_of(root, key, "MUL")) as raster:
+            left, _, right, _ = raster.bounds
+        shrink = math.cos(math.radians(spacenet2.AREAS[key.split("/")[0]][2]))
+        east[key] = left * 111_320 * shrink, right * 111_320 * shrink
+    told = dataset.report()
+    assert told["patches"] == {s: len(dataset.keys(s)) for s in dataset.info.splits}
+    assert told["overlaps"] == 0
+    for pair, metres in told["nearest_m"].items():
+        one, other = pair.split("-")
+        apart = [
+            max(east[a][0], east[b][0]) - min(east[a][1], east[b][1])
+            for a in dataset.keys(one)
+            for b in dataset.keys(other)
+            if a.split("/")[0] == b.split("/")[0]
+        ]
+        assert metres == pytest.approx(min(apart), rel=1e-3)
+    # Two chips of the same ground in two splits are counted.
+    rule = {"product": "MUL", "split_rule": "stratified", "areas": "Vegas"}
+    for number in range(20, 30):
+        twin = f"Vegas/img{number}"
+        shutil.copy(image_of(small, KEY, "MUL"), image_of(small, twin, "MUL"))
+        shutil.copy(label_of(small, KEY), label_of(small, twin))
+    twins = {f"Vegas/img{number}" for number in (1, *range(20, 30))}
+    dataset = SpaceNet2(small, **rule)
+    counts = [len(twins & set(dataset.keys(split))) for split in dataset.info.splits]
+    expected = (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2
+    assert dataset.report()["overlaps"] == expected > 0
+
+
 def test_one_area_other_places_and_pickle(root, tmp_path):
     below = tmp_path / "SN2_buildings" / "train"
     shutil.copytree(root / "AOI_3_Paris_Train" / "MUL", below / "AOI_3_Paris_Train" / "MUL")
