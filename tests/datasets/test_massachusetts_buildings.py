@@ -149,3 +149,16 @@ def test_an_emptied_split_is_refused(damaged):
         path.unlink()
     with pytest.raises(DatasetError, match=r"valid/sat: no images \(\*\.tiff, \*\.tif\), expected"):
         MassachusettsBuildings(damaged).keys("train")
+
+
+def test_windows_are_made_once_an_image(root, monkeypatch):
+    dataset = MassachusettsBuildings(root, tile_px=64)
+    keys = dataset.keys("test")
+    made, windows = [], tiling.Tiling.windows
+    monkeypatch.setattr(
+        tiling.Tiling, "windows", lambda self, *size: made.append(size) or windows(self, *size)
+    )
+    for key in keys:
+        dataset.read(key)
+    assert len(made) == len({key.split("@")[0] for key in keys})
+    assert len(keys) > 60 * len(made)
