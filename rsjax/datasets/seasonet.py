@@ -16,7 +16,7 @@ import re
 import numpy as np
 
 from rsjax import landcover, storage
-from rsjax.datasets import base, files, geotiff, seasonet_metadata, tiff
+from rsjax.datasets import base, files, patches, seasonet_metadata, tiff
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.datasets.patches import Grid
 from rsjax.datasets.seasonet_metadata import GRIDS, SEASONS, Metadata
@@ -210,18 +210,9 @@ class SeasoNet:
         if not self._georeferenced:
             return pixels, None
         try:
-            found, crs = geotiff.transform(header), geotiff.crs(header)
+            return pixels, patches.check_place(header, gsd_m, place)
         except DatasetError as error:
             raise DatasetError(f"{error}, or use georeferenced=False") from error
-        place = place or Grid(crs, found[2], found[5])
-        expected = (gsd_m, 0.0, place.x, 0.0, -gsd_m, place.y)
-        if crs != place.crs or found != expected:
-            raise DatasetError(
-                f"{where}: lies at {crs} {found}, expected {place.crs} {expected} as the other "
-                "files of this patch. Restore the file from the original download, leave the "
-                "sample out, or use georeferenced=False"
-            )
-        return pixels, place
 
     def _label(self, row: int, mask: np.ndarray, where: str) -> np.ndarray:
         count = len(landcover.load("seasonet"))
