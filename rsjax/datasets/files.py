@@ -261,25 +261,27 @@ def open_source(path: str | os.PathLike[str], page: str = "") -> Source:
     raise DatasetError(f"{text}: neither a folder nor a .zip or .tar; unpack it into a folder")
 
 
-def open_part(root: str | os.PathLike[str], part: str, page: str, remedy: str) -> Source:
-    """One top folder of a download, unpacked or as a tar; its names begin with `part/`.
+def open_part(root: str | os.PathLike[str], part: str, page: str, remedy: str = "") -> Source:
+    """One top folder of a download, unpacked or as an archive; its names begin with `part/`.
 
     Args:
-        root: the folder that holds `part/` or `part.tar`.
+        root: the folder that holds `part/`, `part.zip` or `part.tar`.
         part: name of the folder.
         page: the dataset's page.
-        remedy: how to do without this part.
+        remedy: how to do without this part; '' where that cannot be.
 
     Raises:
-        DatasetError: neither is there, or only the compressed tar.
+        DatasetError: none of them is there, or only a compressed tar.
     """
     root = os.fspath(root)
     if storage.is_folder(os.path.join(root, part)):
         return open_source(root, page)
-    for ending in (".tar", ".tar.zst", ".tar.gz"):
+    for ending in (".zip", ".tar", ".tar.zst", ".tar.gz"):
         if storage.is_file(path := os.path.join(root, part + ending)):
             return open_source(path, page)
+    if not storage.is_folder(root):
+        open_source(root, page)  # a missing folder is said to be so
     raise DatasetError(
-        f"{root}: neither the folder {part} nor {part}.tar is there. Download it from {page}, "
-        f"or leave it out with {remedy}"
+        f"{root}: neither the folder {part} nor {part}.zip or {part}.tar is there. Download it "
+        f"from {page}" + (f", or leave it out with {remedy}" if remedy else "")
     )

@@ -267,23 +267,14 @@ class SeasoNet:
     def _list(self, split: str) -> tuple[str, bytes]:
         """Path and content of a split's list."""
         name = f"splits/{LIST_NAMES[split]}.csv"
-        source = self._part("splits", "")
+        source = files.open_part(self.source, "splits", PAGE)
         return source.describe(name), source.read(name)
 
     @functools.cached_property
     def _parts(self) -> dict[str, files.Source]:
         """The files of each season asked for."""
-        others = ", or leave it out with seasons="
-        return {season: self._part(season.lower(), others) for season in self._seasons}
-
-    def _part(self, name: str, remedy: str) -> files.Source:
-        """The source whose names begin with `name/`: the folder itself, or a zip in it."""
-        if storage.is_folder(os.path.join(self.source, name)):
-            return self._root
-        if storage.is_file(zipped := os.path.join(self.source, f"{name}.zip")):
-            return files.open_source(zipped, PAGE)
-        _ = self._root  # a missing folder is said to be so
-        raise DatasetError(
-            f"{self.source}: neither the folder {name} nor {name}.zip is there. Download it from "
-            f"{PAGE}{remedy}"
-        )
+        _ = self._root  # a file as source is said to be so
+        return {
+            season: files.open_part(self.source, season.lower(), PAGE, "the option seasons")
+            for season in self._seasons
+        }

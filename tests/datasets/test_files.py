@@ -335,3 +335,26 @@ def test_a_link_to_nothing_is_a_missing_file(tmp_path):
     (tmp_path / "image.tif").symlink_to(tmp_path / "elsewhere" / "image.tif")
     with pytest.raises(DatasetError, match="no such file"):
         files.open_source(tmp_path).read("image.tif")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar-pax"])
+def test_a_part_is_a_folder_or_an_archive(kind, tmp_path):
+    made = make(kind, tmp_path, CONTENT)
+    if kind == "folder":
+        (made / "top").rename(tmp_path / "top")
+    else:
+        made.rename(tmp_path / f"top{made.suffix}")
+    part = files.open_part(tmp_path, "top", "https://page")
+    assert {name: part.read(name) for name in part.names("top")} == CONTENT
+
+
+def test_a_part_that_is_not_there(tmp_path):
+    with pytest.raises(DatasetError, match=r"neither the folder a nor a\.zip or a\.tar .*page$"):
+        files.open_part(tmp_path, "a", "https://page")
+    with pytest.raises(DatasetError, match="page, or leave it out with x=1"):
+        files.open_part(tmp_path, "a", "https://page", "x=1")
+    with pytest.raises(DatasetError, match="nowhere: no such folder"):
+        files.open_part(tmp_path / "nowhere", "a", "https://page")
+    (tmp_path / "a.tar.zst").write_bytes(b"x")
+    with pytest.raises(DatasetError, match="zstd -d"):
+        files.open_part(tmp_path, "a", "https://page")
