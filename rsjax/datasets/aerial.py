@@ -204,7 +204,8 @@ def find_pairs(
         source: the files.
         images: folder of the images.
         masks: folder of the masks.
-        endings: extensions of both; files with others and hidden ones are left alone.
+        endings: extensions of both, in small letters; files with others and hidden ones are left
+            alone.
         suffix: what the name of a mask may have at its end, besides that of the image.
 
     Returns:
@@ -221,7 +222,7 @@ def find_pairs(
         names: dict[str, str] = {}
         for path in source.names(folder):
             stem, ending = posixpath.splitext(posixpath.basename(path))
-            if ending not in endings or stem.startswith("."):
+            if ending.lower() not in endings or stem.startswith("."):
                 continue
             stem = stem.removesuffix(cut)
             if stem in names:

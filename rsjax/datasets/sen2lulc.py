@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import functools
 import os
-import posixpath
 
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import base, files, folder_images
+from rsjax.datasets import aerial, base, files, folder_images
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.datasets.splits import LIST_NAMES
 from rsjax.errors import DatasetError, NomenclatureError
@@ -23,7 +22,6 @@ PAGE = "https://data.mendeley.com/datasets/f4ky6ks248/3"
 
 _SHAPE = (64, 64)
 _BANDS = ("red", "green", "blue")
-_IMAGES, _MASKS = "{}_images", "{}_masks"
 _LOOKED_AT = 200  # masks at least, to see whether codes begin at 0
 
 
@@ -49,7 +47,7 @@ class Sen2LULC:
     def __init__(self, source: str | os.PathLike[str], *, code0: str = "ignore"):
         self.source = os.fspath(source)
         self._code0 = base.choice("code0", code0, ("ignore", "error"))
-        self._found: dict[str, dict[str, tuple[str, str]]] = {}  # of `_samples`, listed once
+        self._found: dict[str, dict[str, aerial.Pair]] = {}  # of `_samples`, listed once
         self.info = DatasetInfo(
             name="sen2lulc",
             version="3.0.0",
@@ -82,10 +80,10 @@ class Sen2LULC:
     def read(self, key: str) -> base.Example:
         """One picture and its mask; see the class."""
         theirs = key.split("/")[0]
-        names = self._samples(theirs).get(key) if theirs in LIST_NAMES.values() else None
-        if names is None:
+        pair = self._samples(theirs).get(key) if theirs in LIST_NAMES.values() else None
+        if pair is None:
             raise base.unknown_key(self.info, self.source, key)
-        image, mask = names
+        image, mask = pair
         codes, where = self._codes(mask)
         if self._code0 == "error" and not codes.all():
             raise DatasetError(
@@ -154,53 +152,16 @@ class Sen2LULC:
 
     @functools.cached_property
     def _top(self) -> str:
-        first = _IMAGES.format("train")
         tops = ["", *(f"{folder}/" for folder in self._files.folders())]
-        for top in tops:
-            if self._files.exists(f"{top}{first}"):
-                return top
-        raise DatasetError(
-            f"{self.source}: no folder {first}, here or one folder down. Download the dataset from "
-            f"{PAGE} and give the folder that it was unpacked into"
-        )
+        return aerial.find_top(self._files, tops, "train_images")
 
-    def _samples(self, theirs: str) -> dict[str, tuple[str, str]]:
-        """Key -> names of image and mask, of a split by its name on disk."""
+    def _samples(self, theirs: str) -> dict[str, aerial.Pair]:
+        """Key -> files, of a split by its name on disk."""
         if theirs not in self._found:
-            images = self._listed(_IMAGES.format(theirs), (".png",))
-            masks = self._listed(_MASKS.format(theirs), (".tif", ".tiff"))
-            if not images and not masks:
-                raise DatasetError(
-                    f"{self._files.describe(self._top + _IMAGES.format(theirs))}: no *.png files, "
-                    f"expected those of {PAGE}. Complete the download"
-                )
-            for what, lone in (("mask", images.keys() - masks), ("image", masks.keys() - images)):
-                if lone:
-                    first = min(lone)
-                    raise DatasetError(
-                        f"{self._files.describe((images | masks)[first])}: no {what} of the name "
-                        f"{first!r} ({len(lone)} such in {theirs}), expected an image and a mask "
-                        "of each name. Complete the download, or move the file away"
-                    )
-            self._found[theirs] = {f"{theirs}/{k}": (images[k], masks[k]) for k in sorted(images)}
+            images, masks = (f"{self._top}{theirs}_{what}" for what in ("images", "masks"))
+            pairs = aerial.find_pairs(self._files, images, masks, (".png", ".tif", ".tiff"))
+            self._found[theirs] = {f"{theirs}/{name}": pair for name, pair in pairs.items()}
         return self._found[theirs]
-
-    def _listed(self, folder: str, extensions: tuple[str, ...]) -> dict[str, str]:
-        """File name without extension -> name, of all files below a folder of the top."""
-        if not self._files.exists(f"{self._top}{folder}"):
-            raise self._files.missing(f"{self._top}{folder}")
-        found: dict[str, str] = {}
-        for name in self._files.names(f"{self._top}{folder}"):
-            stem, extension = posixpath.splitext(posixpath.basename(name))
-            if extension.lower() not in extensions or stem.startswith("."):
-                continue
-            if stem in found:
-                raise DatasetError(
-                    f"{self._files.describe(name)}: {found[stem]} has the same name, expected each "
-                    "once; move one of them away"
-                )
-            found[stem] = name
-        return found
 
 
 def _error(where: str, found: str, expected: str) -> DatasetError:

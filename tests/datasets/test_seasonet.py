@@ -210,9 +210,7 @@ def test_zips_read_as_folders(damaged):
 def test_only_the_seasons_asked_for_are_needed(damaged):
     present = sorted({row["Season"] for row in table(damaged)})
     shutil.rmtree(damaged / present[0].lower())
-    with pytest.raises(
-        DatasetError, match=rf"{present[0].lower()}\.zip .*it out with the option seas"
-    ):
+    with pytest.raises(DatasetError, match=rf"{present[0].lower()}\.zip .*with the option seas"):
         SeasoNet(damaged, seasons=tuple(present)).keys("train")
     dataset = SeasoNet(damaged, seasons=tuple(present[1:]))
     for key in all_keys(dataset):
