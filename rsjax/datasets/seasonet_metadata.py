@@ -140,7 +140,8 @@ def rows(data: bytes, where: str, count: int) -> np.ndarray:
 
 def shared(some: np.ndarray, others: np.ndarray) -> tuple[int, str]:
     """How many places (rows, 2) are in both, and the first one as text."""
-    both = np.intersect1d(*(np.ascontiguousarray(x).view(np.complex128) for x in (some, others)))
+    one, other = (np.ascontiguousarray(x).view(np.complex128) for x in (some, others))
+    both = np.intersect1d(one, other)
     return len(both), f"{both[0].real},{both[0].imag}" if len(both) else ""
 
 

@@ -345,7 +345,7 @@ def test_fortran_order_and_big_endian_are_read():
 
 
 def test_wrong_source_keys_and_options(root, tmp_path):
-    with pytest.raises(DatasetError, match=r"metadata\.geojson: no such file.*zenodo"):
+    with pytest.raises(DatasetError, match=r"expected one of metadata\.geojson, .*zenodo"):
         PASTIS(root / "PASTIS-R" / "DATA_S2").keys("train")
     for key in ("x", "../10000", "1"):
         with pytest.raises(DatasetError, match="no sample"):
