@@ -15,6 +15,7 @@ from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.errors import DatasetError
 
 RGB = ("red", "green", "blue")
+Windows = dict[tuple[int, int], tiling.Window]
 Colour = tuple[int, ...]  # (grey,) or (red, green, blue)
 BLACK: Colour = (0, 0, 0)
 RED: Colour = (255, 0, 0)
@@ -72,7 +73,7 @@ class Tiled:
         self._tiles = tiles
         self._options = {**tiles.options, **(options or {})}
         self._keys: dict[str, list[str]] = {}
-        self._last: tiling.Last[Decoded] = tiling.Last()
+        self._last: tiling.Last[tuple[Decoded, Windows]] = tiling.Last()
 
     def _list(self, split: str) -> dict[str, Pair]:
         """Image name -> files, in a fixed order."""
@@ -109,10 +110,9 @@ class Tiled:
         split = self._split_of.get(found[0]) if found else None
         if found is None or split is None:
             raise base.unknown_key(self.info, self.source, key)
-        name, *offset = found
-        whole = self._last.get(name, lambda: self._checked(name, self._pairs[split][name]))
-        windows = self._tiles.windows(*whole.mask.shape)
-        window = next((w for w in windows if [w.row, w.column] == offset), None)
+        name, row, column = found
+        whole, windows = self._last.get(name, lambda: self._checked(name, self._pairs[split][name]))
+        window = windows.get((row, column))
         if window is None:
             raise base.unknown_key(self.info, self.source, key)
         example: base.Example = {
@@ -133,7 +133,8 @@ class Tiled:
         keys = {split: self.keys(split) for split in self.info.splits}
         return base.fingerprint(self.info, self._options, keys, self._lists())
 
-    def _checked(self, name: str, pair: Pair) -> Decoded:
+    def _checked(self, name: str, pair: Pair) -> tuple[Decoded, Windows]:
+        """One whole image, and its windows by their offsets."""
         whole = self._decode(name, pair)
         if whole.image.shape[:2] != whole.mask.shape:
             raise DatasetError(
@@ -141,7 +142,8 @@ class Tiled:
                 f"{whole.image.shape[:2]} as {pair.image}. Restore both from the original "
                 "download, or leave the image out"
             )
-        return whole
+        windows = self._tiles.windows(*whole.mask.shape)
+        return whole, {(window.row, window.column): window for window in windows}
 
     @functools.cached_property
     def _files(self) -> files.Source:
@@ -202,14 +204,16 @@ def find_pairs(
         source: the files.
         images: folder of the images.
         masks: folder of the masks.
-        endings: extensions of both; files with others and hidden ones are left alone.
+        endings: extensions of both, in small letters; files with others and hidden ones are left
+            alone.
         suffix: what the name of a mask may have at its end, besides that of the image.
 
     Returns:
         Name without extension -> files, sorted by name.
 
     Raises:
-        DatasetError: a missing folder, an image or a mask without the other, or a name twice.
+        DatasetError: a missing folder, an image or a mask without the other, a name twice, or no
+            images at all.
     """
     found: list[dict[str, str]] = []
     for folder, cut in ((images, ""), (masks, suffix)):
@@ -218,7 +222,7 @@ def find_pairs(
         names: dict[str, str] = {}
         for path in source.names(folder):
             stem, ending = posixpath.splitext(posixpath.basename(path))
-            if ending not in endings or stem.startswith("."):
+            if ending.lower() not in endings or stem.startswith("."):
                 continue
             stem = stem.removesuffix(cut)
             if stem in names:
@@ -237,6 +241,11 @@ def find_pairs(
                 f"in {folder}, expected images and masks in pairs. Complete the "
                 f"download from {source.page}"
             )
+    if not ours:
+        raise DatasetError(
+            f"{source.describe(images)}: no images (*{', *'.join(endings)}), expected those of the "
+            f"official download. Complete it from {source.page}"
+        )
     return {name: Pair(ours[name], theirs[name]) for name in sorted(ours)}
 
 

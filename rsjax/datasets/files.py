@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import stat
+from collections.abc import Iterator
 
 from rsjax import storage
 from rsjax.errors import DatasetError
@@ -137,11 +138,26 @@ class FolderSource(Source):
     def names(self, under: str = "") -> list[str]:
         """See `Source.names`."""
         top = self._locate(under) if under else self._root
-        found = []
-        for folder, _, files in os.walk(top):
-            inner = os.path.relpath(folder, self._root).replace(os.sep, "/")
-            found += files if inner == "." else [f"{inner}/{name}" for name in files]
-        return sorted(found)
+        return sorted(self._below(top, f"{under}/" if under else "", (top,)))
+
+    def _below(self, real: str, shown: str, above: tuple[str, ...]) -> Iterator[str]:
+        """The files below a folder; links are followed, but not into the folders above it."""
+        try:
+            with os.scandir(real) as entries:
+                inside = list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise DatasetError(f"{real}: {error.strerror}; make the folder readable") from error
+        for entry in inside:
+            name = f"{shown}{entry.name}"
+            link = entry.is_symlink()
+            if not (os.path.isdir(entry.path) if link else entry.is_dir()):
+                yield name
+                continue
+            folder = self._locate(name) if link else entry.path
+            if folder not in above:
+                yield from self._below(folder, f"{name}/", (*above, folder))
 
     def folders(self, under: str = "") -> list[str]:
         """See `Source.folders`."""
@@ -245,25 +261,27 @@ def open_source(path: str | os.PathLike[str], page: str = "") -> Source:
     raise DatasetError(f"{text}: neither a folder nor a .zip or .tar; unpack it into a folder")
 
 
-def open_part(root: str | os.PathLike[str], part: str, page: str, remedy: str) -> Source:
-    """One top folder of a download, unpacked or as a tar; its names begin with `part/`.
+def open_part(root: str | os.PathLike[str], part: str, page: str, remedy: str = "") -> Source:
+    """One top folder of a download, unpacked or as an archive; its names begin with `part/`.
 
     Args:
-        root: the folder that holds `part/` or `part.tar`.
+        root: the folder that holds `part/`, `part.zip` or `part.tar`.
         part: name of the folder.
         page: the dataset's page.
-        remedy: how to do without this part.
+        remedy: how to do without this part; '' where that cannot be.
 
     Raises:
-        DatasetError: neither is there, or only the compressed tar.
+        DatasetError: none of them is there, or only a compressed tar.
     """
     root = os.fspath(root)
     if storage.is_folder(os.path.join(root, part)):
         return open_source(root, page)
-    for ending in (".tar", ".tar.zst", ".tar.gz"):
+    for ending in (".zip", ".tar", ".tar.zst", ".tar.gz"):
         if storage.is_file(path := os.path.join(root, part + ending)):
             return open_source(path, page)
+    if not storage.is_folder(root):
+        open_source(root, page)  # a missing folder is said to be so
     raise DatasetError(
-        f"{root}: neither the folder {part} nor {part}.tar is there. Download it from {page}, "
-        f"or leave it out with {remedy}"
+        f"{root}: neither the folder {part} nor {part}.zip or {part}.tar is there. Download it "
+        f"from {page}" + (f", or leave it out with {remedy}" if remedy else "")
     )

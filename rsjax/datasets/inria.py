@@ -94,6 +94,12 @@ class Inria(aerial.Tiled):
                 )
             if (int(match[2]) in _VALIDATION) == (split == "validation"):
                 chosen[match[1], int(match[2])] = (name, pair)
+        if not chosen:
+            numbers = "1 to 5" if split == "validation" else "6 to 36"
+            raise DatasetError(
+                f"{self._files.describe(f'{train}images')}: no images with numbers from {numbers}, "
+                f"expected those of split '{split}'. Complete the download from {PAGE}"
+            )
         return dict(chosen[place] for place in sorted(chosen))
 
     def _decode(self, name: str, pair: aerial.Pair) -> aerial.Decoded:

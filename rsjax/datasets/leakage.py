@@ -14,7 +14,11 @@ FILE = "leakage.json"  # beside the shards
 
 
 def report(
-    corners: np.ndarray, keys: list[str], split: list[str], dropped: dict[str, int]
+    corners: np.ndarray,
+    keys: list[str],
+    split: list[str],
+    dropped: dict[str, int],
+    refuse: bool = True,
 ) -> dict[str, Any]:
     """Measures the distances between splits, from the patches themselves and not from the rule.
 
@@ -23,11 +27,13 @@ def report(
         keys: their keys, for messages.
         split: name of the split of each.
         dropped: reason -> patches left out for it.
+        refuse: whether shared ground is an error, or counted (where a dataset leaves no patch
+            out for it).
 
     Returns:
         patches (split -> number), nearest_m ('a-b' -> metres between the nearest patches of
-        splits a and b), overlaps (pairs of patches of different splits that share ground: 0),
-        dropped.
+        splits a and b), overlaps (pairs of patches of different splits that share ground; 0 where
+        they are refused), dropped.
 
     Raises:
         DatasetError: patches of different splits overlap; names a pair.
@@ -39,10 +45,12 @@ def report(
     shapes, names = blocks.polygons(corners), np.array(split)
     present = [name for name in SPLITS if name in names]
     nearest: dict[str, float] = {}
+    overlaps = 0
     for one, other in itertools.combinations(present, 2):
         a, b = np.flatnonzero(names == one), np.flatnonzero(names == other)
         meeting = blocks.meeting(shapes[a], shapes[b], 0.0)
-        if meeting.size:
+        overlaps += meeting.shape[1]
+        if meeting.size and refuse:
             i, j = a[meeting[0, 0]], b[meeting[1, 0]]
             raise DatasetError(
                 f"{meeting.shape[1]} pairs of patches of splits '{one}' and '{other}' share "
@@ -56,7 +64,7 @@ def report(
     return {
         "patches": {name: int((names == name).sum()) for name in present},
         "nearest_m": nearest,
-        "overlaps": 0,
+        "overlaps": overlaps,
         "dropped": {reason: count for reason, count in dropped.items() if count},
     }
 
@@ -64,9 +72,12 @@ def report(
 def lines(found: dict[str, Any]) -> list[str]:
     """A report in words, one line a fact."""
     said = [
-        f"between {pair.replace('-', ' and ')}: {metres:,.1f} m, no overlap"
+        f"between {pair.replace('-', ' and ')}: {metres:,.1f} m"
+        + (", no overlap" if not found["overlaps"] else "")
         for pair, metres in found["nearest_m"].items()
     ]
+    if found["overlaps"]:
+        said.append(f"{found['overlaps']:,} pairs of patches of different splits share ground")
     said += [f"left out, {reason}: {count} patches" for reason, count in found["dropped"].items()]
     return said
 

@@ -100,8 +100,8 @@ class LevirCD:
         name, window = _NAME.fullmatch(image), self._windows.get((place[0], place[1]))
         if not name or not window:
             raise base.unknown_key(self.info, self.source, key)
-        part = self._parts[_OURS[name[1]]]
-        series, mask = self._decoded.get(image, lambda: self._decode(*part, image))
+        source, top, _ = self._parts[_OURS[name[1]]]
+        series, mask = self._decoded.get(image, lambda: self._decode(source, top, image))
         return {
             "id": key,
             "rgb": np.stack([self._tiling.cut(step, window) for step in series]),
@@ -125,19 +125,23 @@ class LevirCD:
         return series, pairs.read_change(source.read(mask), source.describe(mask), size)
 
     @functools.cached_property
-    def _parts(self) -> dict[str, tuple[Source, str]]:
-        """Split -> its files and the folder in them that holds A, B and label, '' or with '/'."""
+    def _parts(self) -> dict[str, tuple[Source, str, bool]]:
+        """Split -> its files, the folder in them that holds A, B and label, and whether no others.
+
+        The folder is '' or ends with '/'.
+        """
         root = files.open_source(self.source, PAGE)
         if root.exists("A"):
-            return dict.fromkeys(_PAIRS, (root, ""))
+            return dict.fromkeys(_PAIRS, (root, "", False))
         parts = {}
         for split, theirs in splits.LIST_NAMES.items():
             zipped = os.path.join(self.source, f"{theirs}.zip")
             if root.exists(f"{theirs}/A"):
-                parts[split] = (root, f"{theirs}/")
+                parts[split] = (root, f"{theirs}/", True)
             elif storage.is_file(zipped):
                 inside = files.open_source(zipped, PAGE)
-                parts[split] = (inside, f"{theirs}/" if inside.exists(f"{theirs}/A") else "")
+                top = f"{theirs}/" if inside.exists(f"{theirs}/A") else ""
+                parts[split] = (inside, top, True)
             else:
                 raise DatasetError(
                     f"{self.source}: neither {theirs}/A nor {theirs}.zip, expected train, val and "
@@ -149,25 +153,26 @@ class LevirCD:
     @functools.cached_property
     def _keys(self) -> dict[str, list[str]]:
         found = {}
-        for split, (source, top) in self._parts.items():
-            names = _names(source, top, splits.LIST_NAMES[split])
+        for split, (source, top, alone) in self._parts.items():
+            names = _names(source, top, splits.LIST_NAMES[split], alone)
             found[split] = [
                 tiling.key_of(name, window) for name in names for window in self._windows.values()
             ]
         return found
 
 
-def _names(source: Source, top: str, split: str) -> list[str]:
-    """The images of a split, by number; in a folder of its own there must be no others."""
+def _names(source: Source, top: str, split: str, alone: bool) -> list[str]:
+    """The images of a split, by number; where it is `alone` there must be no others."""
     lists = {}
     for folder in FOLDERS:
         paths = [name for name in source.names(top + folder) if name.endswith(".png")]
         for path in paths:
             name = _NAME.fullmatch(splits.stem(path))
-            if not name or (top and name[1] != split):
+            if not name or (alone and name[1] != split):
+                whose = split if alone else "a split"
                 raise DatasetError(
-                    f"{source.describe(path)}: expected images of {split if top else 'a split'} to "
-                    f"be named {split}_<number>.png; move the file away"
+                    f"{source.describe(path)}: expected images of {whose} to be named "
+                    f"{split}_<number>.png; move the file away"
                 )
         stems = [splits.stem(path) for path in paths]
         lists[folder] = {name for name in stems if name.startswith(f"{split}_")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from rsjax.datasets import aerial, geotiff, tiling
+from rsjax.datasets import aerial, tiff, tiling
 from rsjax.datasets.info import DatasetInfo
 
 PAGE = "https://www.cs.toronto.edu/~vmnih/data/"
@@ -16,16 +16,18 @@ PAGE = "https://www.cs.toronto.edu/~vmnih/data/"
 _SIDE_PX = 1500
 _FOLDERS = {"train": "train", "validation": "valid", "test": "test"}
 _IMAGES = {"train": 137, "validation": 4, "test": 10}
-# A building is red; white is taken, too, for there are copies whose masks are grey.
+# A building is red; white is taken, too, for there are copies whose masks are grey, in one band or
+# in three.
 _COLOURS = {aerial.BLACK: 0, aerial.RED: 1, aerial.WHITE: 1}
+_GREYS: dict[aerial.Colour, int] = {(0,): 0, (255,): 1}
 
 
 class MassachusettsBuildings(aerial.Tiled):
     """Massachusetts Buildings in tiles, see `aerial.Tiled`; official splits.
 
     The folder has `train`, `valid` and `test`, each with the images in `sat` and masks of the
-    same name in `map`, where buildings are (255, 0, 0) and all else black. Files say nothing of
-    where they lie.
+    same name in `map`, where buildings are (255, 0, 0), or white, and all else black. Files say
+    nothing of where they lie.
 
     Args:
         source: the folder, or the one that `mass_buildings` lies in.
@@ -77,8 +79,7 @@ class MassachusettsBuildings(aerial.Tiled):
 
     def _decode(self, name: str, pair: aerial.Pair) -> aerial.Decoded:
         image, _ = aerial.read_rgb(self._files, pair.image)
-        where = self._files.describe(pair.mask)
-        stored = geotiff.read_tiff(
-            self._files.read(pair.mask), where, shape=None, dtype="uint8", bands=3
-        )
-        return aerial.Decoded(image, aerial.binary_mask(stored, where, _COLOURS), {})
+        header = tiff.parse(self._files.read(pair.mask), self._files.describe(pair.mask))
+        bands, colours = (1, _GREYS) if header.bands == 1 else (3, _COLOURS)
+        stored = tiff.pixels(header, shape=None, dtype="uint8", bands=bands)
+        return aerial.Decoded(image, aerial.binary_mask(stored, header.where, colours), {})

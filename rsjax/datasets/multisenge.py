@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Any
 
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import base, files, geotiff, multisenge_notes, multisenge_places, tiff
+from rsjax.datasets import base, files, geotiff, leakage, multisenge_notes, multisenge_places, tiff
 from rsjax.datasets import multisenge_checks as checks
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.errors import DatasetError, NomenclatureError
@@ -156,6 +157,15 @@ class MultiSenGE:
         assert place is not None
         example["crs"], example["transform"] = place.crs, np.array(transform)
         return example
+
+    def report(self) -> dict[str, Any]:
+        """How far the three splits lie apart; see `rsjax.datasets.leakage`."""
+        names = {key: split for split, keys in self._splits.items() for key in keys}
+        border = self._splits["border"]
+        keys = [key for key in names if names[key] != "border"]
+        corners = multisenge_places.corners(keys)
+        dropped = {"in split 'border', for they share ground with another split": len(border)}
+        return leakage.report(corners, keys, [names[key] for key in keys], dropped)
 
     def fingerprint(self) -> str:
         """See `rsjax.datasets.base.Dataset`."""

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rsjax import storage
 from rsjax.datasets import base, files, geotiff, pairs, tiff, tiling
 from rsjax.datasets.files import Source
 from rsjax.datasets.info import DatasetInfo, ImageSpec
@@ -207,7 +206,7 @@ class OSCD:
 
     @functools.cached_property
     def _images(self) -> Source:
-        source = _part(self.source, IMAGES)
+        source = files.open_part(self.source, IMAGES, PAGE)
         for name, cities in (("train.txt", TRAIN), ("test.txt", TEST)):
             path = f"{IMAGES}/{name}"
             if not source.exists(path):
@@ -222,19 +221,9 @@ class OSCD:
 
     @functools.cached_property
     def _labelled(self) -> dict[str, Source]:
-        return {part: _part(self.source, part) for part in (TRAIN_LABELS, TEST_LABELS)}
-
-
-def _part(root: str, name: str) -> Source:
-    """One of the three folders of the download, unpacked or zipped."""
-    if storage.is_folder(os.path.join(root, name)):
-        return files.open_source(root, PAGE)
-    if storage.is_file(path := os.path.join(root, f"{name}.zip")):
-        return files.open_source(path, PAGE)
-    raise DatasetError(
-        f"{root}: neither the folder {name!r} nor its zip is there, expected images, training and "
-        f"test labels side by side. Download the three from {PAGE}"
-    )
+        return {
+            part: files.open_part(self.source, part, PAGE) for part in (TRAIN_LABELS, TEST_LABELS)
+        }
 
 
 def _dates(content: bytes, where: str) -> str:

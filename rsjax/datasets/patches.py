@@ -99,15 +99,24 @@ def read_stack(
         where = source.describe(path)
         header = tiff.parse(source.read(path), where)
         stack[..., i] = tiff.pixels(header, shape=(size, size), dtype=dtype, bands=1)
-        found = geotiff.transform(header)
-        crs = geotiff.crs(header)
-        grid = grid or Grid(crs, found[2], found[5])
-        expected = (gsd_m, 0.0, grid.x, 0.0, -gsd_m, grid.y)
-        if crs != grid.crs or found != expected:
-            raise DatasetError(
-                f"{where}: lies at {crs} {found}, expected {grid.crs} {expected} as the other "
-                "files of this patch. Restore the file from the original download, or leave the "
-                "sample out"
-            )
+        grid = check_place(header, gsd_m, grid)
     assert grid is not None
     return stack, grid
+
+
+def check_place(header: tiff.Header, gsd_m: float, grid: Grid | None) -> Grid:
+    """Where a file lies, which must be `grid` if that is known.
+
+    Raises:
+        DatasetError: it lies elsewhere, has another pixel size, or does not say where it lies.
+    """
+    found, crs = geotiff.transform(header), geotiff.crs(header)
+    grid = grid or Grid(crs, found[2], found[5])
+    expected = (gsd_m, 0.0, grid.x, 0.0, -gsd_m, grid.y)
+    if crs != grid.crs or found != expected:
+        raise DatasetError(
+            f"{header.where}: lies at {crs} {found}, expected {grid.crs} {expected} as the other "
+            "files of this patch. Restore the file from the original download, or leave the "
+            "sample out"
+        )
+    return grid

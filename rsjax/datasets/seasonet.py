@@ -2,25 +2,29 @@
 
 Page: https://zenodo.org/records/5850307. Paper: https://arxiv.org/abs/2207.09507. The maps are
 those of the German land cover model LBM-DE2018. The same 519,547 places come in several seasons
-and on two grids that overlap by half a patch: only the official lists keep places apart.
+and on two grids that overlap by half a patch: only the official lists can keep places apart.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import logging
 import os
 import re
 
 import numpy as np
 
 from rsjax import landcover, storage
-from rsjax.datasets import base, files, geotiff, seasonet_metadata, tiff
+from rsjax.datasets import base, files, patches, seasonet_metadata, tiff
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.datasets.patches import Grid
 from rsjax.datasets.seasonet_metadata import GRIDS, SEASONS, Metadata
 from rsjax.datasets.splits import LIST_NAMES
 from rsjax.errors import DatasetError
 from rsjax.landcover import IGNORE
+
+log = logging.getLogger("rsjax")
 
 PAGE = "https://zenodo.org/records/5850307"
 
@@ -124,13 +128,26 @@ class SeasoNet:
         """The paths of a split's patches, in the order of its list."""
         base.check_split(self.info, split)
         _ = self._parts
-        table = self._metadata
-        where, data = self._list(split)
-        rows = seasonet_metadata.rows(data, where, len(table.paths))
+        table, rows = self._metadata, self._rows[split]
         seasons = [SEASONS.index(season) for season in self._seasons]
         grids = [GRIDS.index(grid) for grid in self._grids]
         chosen = np.isin(table.season[rows], seasons) & np.isin(table.grid[rows], grids)
         return [path.decode() for path in table.paths[rows[chosen]].tolist()]
+
+    def check(self) -> None:
+        """Warns of places that are in two splits, in whatever season.
+
+        They are no error, as nobody has published that the lists keep places apart.
+        """
+        for (one, mine), (other, theirs) in itertools.combinations(self._rows.items(), 2):
+            places = self._metadata.places
+            count, first = seasonet_metadata.shared(places[mine], places[theirs])
+            if count:
+                log.warning(
+                    "%s: %d places are in the lists of both '%s' and '%s', e.g. %s: scores on the "
+                    "second flatter",
+                    *(self.source, count, one, other, first),
+                )
 
     def read(self, key: str) -> base.Example:
         """One patch; see the class."""
@@ -193,18 +210,9 @@ class SeasoNet:
         if not self._georeferenced:
             return pixels, None
         try:
-            found, crs = geotiff.transform(header), geotiff.crs(header)
+            return pixels, patches.check_place(header, gsd_m, place)
         except DatasetError as error:
             raise DatasetError(f"{error}, or use georeferenced=False") from error
-        place = place or Grid(crs, found[2], found[5])
-        expected = (gsd_m, 0.0, place.x, 0.0, -gsd_m, place.y)
-        if crs != place.crs or found != expected:
-            raise DatasetError(
-                f"{where}: lies at {crs} {found}, expected {place.crs} {expected} as the other "
-                "files of this patch. Restore the file from the original download, leave the "
-                "sample out, or use georeferenced=False"
-            )
-        return pixels, place
 
     def _label(self, row: int, mask: np.ndarray, where: str) -> np.ndarray:
         count = len(landcover.load("seasonet"))
@@ -237,26 +245,36 @@ class SeasoNet:
         where = self._root.describe("meta.csv")
         return seasonet_metadata.load(data, where, landcover.load("seasonet"))
 
+    @functools.cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Split -> rows of `meta.csv`, of all seasons and grids; none is in two of them."""
+        found: dict[str, np.ndarray] = {}
+        count = len(self._metadata.paths)
+        in_list = np.full(count, -1, np.int8)
+        for i, split in enumerate(self.info.splits):
+            where, data = self._list(split)
+            found[split] = rows = seasonet_metadata.rows(data, where, count)
+            if (twice := in_list[rows] >= 0).any():
+                row = rows[twice][0]
+                other = LIST_NAMES[list(found)[in_list[row]]]
+                raise DatasetError(
+                    f"{where}: row {row} and {int(twice.sum()) - 1} more are in {other}.csv, too, "
+                    "expected each row in one split. Download splits.zip again from its page"
+                )
+            in_list[rows] = i
+        return found
+
     def _list(self, split: str) -> tuple[str, bytes]:
         """Path and content of a split's list."""
         name = f"splits/{LIST_NAMES[split]}.csv"
-        source = self._part("splits", "")
+        source = files.open_part(self.source, "splits", PAGE)
         return source.describe(name), source.read(name)
 
     @functools.cached_property
     def _parts(self) -> dict[str, files.Source]:
         """The files of each season asked for."""
-        others = ", or leave it out with seasons="
-        return {season: self._part(season.lower(), others) for season in self._seasons}
-
-    def _part(self, name: str, remedy: str) -> files.Source:
-        """The source whose names begin with `name/`: the folder itself, or a zip in it."""
-        if storage.is_folder(os.path.join(self.source, name)):
-            return self._root
-        if storage.is_file(zipped := os.path.join(self.source, f"{name}.zip")):
-            return files.open_source(zipped, PAGE)
-        _ = self._root  # a missing folder is said to be so
-        raise DatasetError(
-            f"{self.source}: neither the folder {name} nor {name}.zip is there. Download it from "
-            f"{PAGE}{remedy}"
-        )
+        _ = self._root  # a file as source is said to be so
+        return {
+            season: files.open_part(self.source, season.lower(), PAGE, "the option seasons")
+            for season in self._seasons
+        }

@@ -138,6 +138,13 @@ def rows(data: bytes, where: str, count: int) -> np.ndarray:
     return found
 
 
+def shared(some: np.ndarray, others: np.ndarray) -> tuple[int, str]:
+    """How many places (rows, 2) are in both, and the first one as text."""
+    one, other = (np.ascontiguousarray(x).view(np.complex128) for x in (some, others))
+    both = np.intersect1d(one, other)
+    return len(both), f"{both[0].real},{both[0].imag}" if len(both) else ""
+
+
 def _read(data: bytes, where: str) -> pa.Table:
     options = csv.ConvertOptions(
         include_columns=list(_COLUMNS), column_types=_COLUMNS, strings_can_be_null=True

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import functools
 import os
-import posixpath
 
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import base, files, folder_images
+from rsjax.datasets import aerial, base, files, folder_images
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.datasets.splits import LIST_NAMES
-from rsjax.errors import DatasetError
+from rsjax.errors import DatasetError, NomenclatureError
 
 PAGE = "https://data.mendeley.com/datasets/f4ky6ks248/3"
 
 _SHAPE = (64, 64)
 _BANDS = ("red", "green", "blue")
-_IMAGES, _MASKS = "{}_images", "{}_masks"
-_LOOKED_AT = 200  # masks, to see whether codes begin at 0
-_FEWEST = 50  # masks from which it is odd that the last class is in none
+_LOOKED_AT = 200  # masks at least, to see whether codes begin at 0
 
 
 class Sen2LULC:
@@ -37,19 +34,20 @@ class Sen2LULC:
 
     Args:
         source: the folder or zip with these folders, at its top or one folder down.
-        code0: what code 0 in a mask means, which no source says: 'ignore': not labelled; refused
-            if 0 occurs where code 7 does not, as codes then begin at 0. 'error': it must not occur.
+        code0: what code 0 in a mask means, which no source says: 'ignore': not labelled; `check`
+            refuses it where code 7 does not occur, as codes then seem to begin at 0. 'error': it
+            must not occur.
 
     Raises:
         ConfigError: an unknown option value.
-        DatasetError, NomenclatureError: from `keys` and `read`; missing or damaged files, unknown
-            codes.
+        DatasetError, NomenclatureError: from `keys`, `check` and `read`; missing or damaged files,
+            unknown codes.
     """
 
     def __init__(self, source: str | os.PathLike[str], *, code0: str = "ignore"):
         self.source = os.fspath(source)
         self._code0 = base.choice("code0", code0, ("ignore", "error"))
-        self._found: dict[str, dict[str, tuple[str, str]]] = {}  # of `_samples`, listed once
+        self._found: dict[str, dict[str, aerial.Pair]] = {}  # of `_samples`, listed once
         self.info = DatasetInfo(
             name="sen2lulc",
             version="3.0.0",
@@ -82,13 +80,16 @@ class Sen2LULC:
     def read(self, key: str) -> base.Example:
         """One picture and its mask; see the class."""
         theirs = key.split("/")[0]
-        names = self._samples(theirs).get(key) if theirs in LIST_NAMES.values() else None
-        if names is None:
+        pair = self._samples(theirs).get(key) if theirs in LIST_NAMES.values() else None
+        if pair is None:
             raise base.unknown_key(self.info, self.source, key)
-        image, mask = names
+        image, mask = pair
         codes, where = self._codes(mask)
-        if not codes.all():
-            self._check_zeros(int((codes == 0).sum()), where)
+        if self._code0 == "error" and not codes.all():
+            raise DatasetError(
+                f"{where}: {int((codes == 0).sum())} pixels of code 0, expected codes 1 to 7. Use "
+                "code0='ignore' if they are not labelled, or leave the sample out"
+            )
         rgb = folder_images.look(self._files.read(image), self._files.describe(image))
         found = (rgb.kind, *rgb.shape, rgb.dtype)
         if found != ("png", *_SHAPE, len(_BANDS), "uint8"):
@@ -99,6 +100,37 @@ class Sen2LULC:
             "rgb": folder_images.pixels(rgb),
             "mask": landcover.load("sen2lulc").encode(codes, where),
         }
+
+    def check(self) -> None:
+        """Refuses masks whose codes seem to run from 0 to 6 instead of 1 to 7.
+
+        Looks at training masks in random order up to the first one with code 7; where there is
+        none, at 200 and on to the first one with code 0.
+
+        Raises:
+            DatasetError: code 0 occurs and code 7 does not.
+        """
+        if self._code0 == "error":
+            return
+        names = [mask for _, mask in self._samples("train").values()]
+        zeros, looked = "", 0
+        for i in np.random.default_rng(0).permutation(len(names)):
+            if zeros and looked >= _LOOKED_AT:
+                break
+            try:
+                codes, where = self._codes(names[i])
+            except (DatasetError, NomenclatureError):  # reading the sample will name the damage
+                continue
+            looked += 1
+            if (codes == 7).any():
+                return
+            zeros = zeros or ("" if codes.all() else where)
+        if zeros:
+            raise DatasetError(
+                f"{zeros}: pixels of code 0, and code 7 in none of {looked} training masks; "
+                "expected codes 1 to 7. The classes seem to be numbered from 0: "
+                f"compare the masks with {PAGE}, and write them with codes 1 to 7"
+            )
 
     def fingerprint(self) -> str:
         """See `rsjax.datasets.base.Dataset`."""
@@ -114,80 +146,22 @@ class Sen2LULC:
             )
         return folder_images.codes(mask), mask.where
 
-    def _check_zeros(self, count: int, where: str) -> None:
-        if self._code0 == "error":
-            raise DatasetError(
-                f"{where}: {count} pixels of code 0, expected codes 1 to 7. Use code0='ignore' if "
-                "they are not labelled, or leave the sample out"
-            )
-        if self._begins_at_zero:
-            raise DatasetError(
-                f"{where}: {count} pixels of code 0, and code 7 in none of {_LOOKED_AT} masks or "
-                "all there are; expected codes 1 to 7. The classes seem to be numbered from 0: "
-                f"compare the masks with {PAGE}, and write them with codes 1 to 7"
-            )
-
-    @functools.cached_property
-    def _begins_at_zero(self) -> bool:
-        names = [mask for _, mask in self._samples("train").values()]
-        chosen = names[:: max(1, len(names) // _LOOKED_AT)][:_LOOKED_AT]
-        if len(chosen) < _FEWEST:
-            return False
-        return not any((self._codes(name)[0] == 7).any() for name in chosen)
-
     @functools.cached_property
     def _files(self) -> files.Source:
         return files.open_source(self.source, PAGE)
 
     @functools.cached_property
     def _top(self) -> str:
-        first = _IMAGES.format("train")
         tops = ["", *(f"{folder}/" for folder in self._files.folders())]
-        for top in tops:
-            if self._files.exists(f"{top}{first}"):
-                return top
-        raise DatasetError(
-            f"{self.source}: no folder {first}, here or one folder down. Download the dataset from "
-            f"{PAGE} and give the folder that it was unpacked into"
-        )
+        return aerial.find_top(self._files, tops, "train_images")
 
-    def _samples(self, theirs: str) -> dict[str, tuple[str, str]]:
-        """Key -> names of image and mask, of a split by its name on disk."""
+    def _samples(self, theirs: str) -> dict[str, aerial.Pair]:
+        """Key -> files, of a split by its name on disk."""
         if theirs not in self._found:
-            images = self._listed(_IMAGES.format(theirs), (".png",))
-            masks = self._listed(_MASKS.format(theirs), (".tif", ".tiff"))
-            if theirs == "train" and not images:
-                raise DatasetError(
-                    f"{self._files.describe(self._top + _IMAGES.format(theirs))}: no *.png files, "
-                    f"expected those of {PAGE}. Complete the download"
-                )
-            for what, lone in (("mask", images.keys() - masks), ("image", masks.keys() - images)):
-                if lone:
-                    first = min(lone)
-                    raise DatasetError(
-                        f"{self._files.describe((images | masks)[first])}: no {what} of the name "
-                        f"{first!r} ({len(lone)} such in {theirs}), expected an image and a mask "
-                        "of each name. Complete the download, or move the file away"
-                    )
-            self._found[theirs] = {f"{theirs}/{k}": (images[k], masks[k]) for k in sorted(images)}
+            images, masks = (f"{self._top}{theirs}_{what}" for what in ("images", "masks"))
+            pairs = aerial.find_pairs(self._files, images, masks, (".png", ".tif", ".tiff"))
+            self._found[theirs] = {f"{theirs}/{name}": pair for name, pair in pairs.items()}
         return self._found[theirs]
-
-    def _listed(self, folder: str, extensions: tuple[str, ...]) -> dict[str, str]:
-        """File name without extension -> name, of all files below a folder of the top."""
-        if not self._files.exists(f"{self._top}{folder}"):
-            raise self._files.missing(f"{self._top}{folder}")
-        found: dict[str, str] = {}
-        for name in self._files.names(f"{self._top}{folder}"):
-            stem, extension = posixpath.splitext(posixpath.basename(name))
-            if extension.lower() not in extensions or stem.startswith("."):
-                continue
-            if stem in found:
-                raise DatasetError(
-                    f"{self._files.describe(name)}: {found[stem]} has the same name, expected each "
-                    "once; move one of them away"
-                )
-            found[stem] = name
-        return found
 
 
 def _error(where: str, found: str, expected: str) -> DatasetError:

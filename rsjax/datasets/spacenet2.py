@@ -12,14 +12,16 @@ Khartoum to test. Footprints are drawn as masks; the challenge's own score count
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from rsjax.datasets import base, files, footprints, geotiff, split_rules, splits, tiff
+from rsjax.datasets import base, files, footprints, geotiff, leakage, split_rules, splits, tiff
 from rsjax.datasets.files import Source
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.errors import ConfigError, DatasetError
@@ -46,7 +48,6 @@ LABELS = "geojson/buildings"
 _TOPS = ("", "train/", "SN2_buildings/train/")
 _SPLIT_OF = {"Vegas": "train", "Shanghai": "train", "Paris": "validation", "Khartoum": "test"}
 _NUMBER = re.compile(r"_img(\d+)\.[a-z]+$")
-_HEAD = 2**16  # bytes that hold the tags of a chip
 _BLOCK_M, _DEGREE_M = 2000.0, 111_320.0
 
 
@@ -123,14 +124,30 @@ class SpaceNet2:
         base.check_split(self.info, split)
         return list(self._splits[split])
 
+    def report(self) -> dict[str, Any]:
+        """How far splits lie apart, see `rsjax.datasets.leakage`; chips that overlap are counted.
+
+        Chips of neighbouring blocks touch each other: 'blocks' leaves none out.
+        """
+        split = {key: name for name, keys in self._splits.items() for key in keys}
+        corners = self._corners
+        names = [split[key] for key in corners]
+        return leakage.report(
+            np.array(list(corners.values())), list(corners), names, {}, refuse=False
+        )
+
     def fingerprint(self) -> str:
-        """See `rsjax.datasets.base.Dataset`."""
+        """See `rsjax.datasets.base.Dataset`; over all footprints, which are small, and no image."""
         options = {
             "product": self._product,
             "split_rule": self._rule,
             "px": self.info.images["image"].width,
         }
-        return base.fingerprint(self.info, options, self._splits, {})
+        digest = hashlib.sha256()
+        for key, (_, label) in self._chips.items():
+            found = hashlib.sha256(self._files.read(label)).hexdigest()
+            digest.update(f"{key} {found}\n".encode())
+        return base.fingerprint(self.info, options, self._splits, {"footprints": digest.digest()})
 
     def read(self, key: str) -> base.Example:
         """One chip; see the class."""
@@ -214,20 +231,28 @@ class SpaceNet2:
         if self._rule == "areas":
             split = {key: _SPLIT_OF[area[key]] for key in chips}
         else:
-            x, y = zip(*(self._centre(key) for key in chips), strict=True)
+            x, y = np.mean(list(self._corners.values()), axis=1).T.tolist()
             split = split_rules.blocks(chips, x, y, _BLOCK_M, zones=[area[key] for key in chips])
         return {name: [key for key in chips if split[key] == name] for name in self.info.splits}
 
-    def _centre(self, key: str) -> tuple[float, float]:
-        """Metres from Greenwich and the equator to a chip, roughly; reads its tags alone."""
-        path, _ = self._chips[key]
-        where = self._files.describe(path)
-        header = tiff.parse(self._files.part(path, 0, _HEAD), where)
-        a, b, c, d, e, f = geotiff.transform(header)
-        column, row = header.width / 2, header.height / 2
-        shrink = math.cos(math.radians(AREAS[key.split("/")[0]][2]))
-        x, y = c + a * column + b * row, f + d * column + e * row
-        return x * _DEGREE_M * shrink, y * _DEGREE_M
+    @functools.cached_property
+    def _corners(self) -> dict[str, np.ndarray]:
+        """Key -> corners (4, 2) in metres from Greenwich and the equator; reads tags alone.
+
+        Degrees of longitude are as long in all of an area, so places in two are far apart, but
+        not to the metre.
+        """
+        found = {}
+        for key, (path, _) in self._chips.items():
+            part = functools.partial(self._files.part, path)
+            header = tiff.parse_tags(part, self._files.describe(path))
+            a, b, c, d, e, f = geotiff.transform(header)
+            columns = np.array([0, header.width, header.width, 0])
+            rows = np.array([0, 0, header.height, header.height])
+            shrink = math.cos(math.radians(AREAS[key.split("/")[0]][2]))
+            x, y = c + a * columns + b * rows, f + d * columns + e * rows
+            found[key] = np.stack([x * _DEGREE_M * shrink, y * _DEGREE_M], axis=-1)
+        return found
 
 
 def _sizes(rule: str, areas: tuple[str, ...]) -> dict[str, int]:

@@ -37,6 +37,8 @@ _WANTED = frozenset({
 })  # fmt: skip
 _TYPES = {1: "B", 2: "c", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q"}
 _SHORT, _LONG = 3, 4
+_MAX_VALUES = 2**22  # of a tag; a file of 256 MB has no more strips
+_HEAD = 2**16  # bytes that hold all tags of most files
 _DTYPES = {
     (1, 8): "uint8", (1, 16): "uint16", (1, 32): "uint32",
     (2, 8): "int8", (2, 16): "int16", (2, 32): "int32",
@@ -65,13 +67,34 @@ class Header:
 
 def parse(data: bytes, where: str) -> Header:
     """Reads header and tags of a TIFF; see `read_tiff`."""
-    order = _order(data, where)
+    return _header(data, where, lambda start, stop: data[start:stop])
+
+
+def parse_tags(part: Callable[[int, int], bytes], where: str) -> Header:
+    """Header and tags of a TIFF, wherever they lie in it; `data` of the result is empty.
+
+    Args:
+        part: the bytes of the file from one position up to another, e.g. of `Source.part`.
+        where: its path, for error messages.
+
+    Raises:
+        DatasetError: as `parse`.
+    """
+    head = part(0, _HEAD)
+
+    def get(start: int, stop: int) -> bytes:
+        return head[start:stop] if stop <= len(head) or len(head) < _HEAD else part(start, stop)
+
+    return _header(b"", where, get)
+
+
+def _header(data: bytes, where: str, part: Callable[[int, int], bytes]) -> Header:
+    order = _order(part(0, 64), where)
     try:
-        tags = _read_tags(data, order)
+        tags = _read_tags(part, order)
     except (struct.error, ValueError) as cause:
-        raise error(
-            where, f"{len(data)} bytes with broken tags ({cause})", "a whole TIFF"
-        ) from cause
+        size = f"{len(data)} bytes with " if data else ""
+        raise error(where, f"{size}broken tags ({cause})", "a whole TIFF") from cause
     try:
         width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
         bands = tags.get(_BANDS, (1,))[0]
@@ -137,14 +160,14 @@ def _order(data: bytes, where: str) -> Literal["<", ">"]:
     return order
 
 
-def _read_tags(data: bytes, order: str) -> dict[int, Any]:
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, start)
-    end = start + 2 + 12 * count
-    if end > len(data) or count == 0:
+def _read_tags(part: Callable[[int, int], bytes], order: str) -> dict[int, Any]:
+    (start,) = struct.unpack(order + "I", part(4, 8))
+    (count,) = struct.unpack(order + "H", part(start, start + 2))
+    directory = part(start + 2, start + 2 + 12 * count)
+    if len(directory) < 12 * count or count == 0:
         raise ValueError(f"{count} tags at byte {start}")
     tags: dict[int, Any] = {}
-    for tag, kind, number, value in struct.iter_unpack(order + "HHII", data[start + 2 : end]):
+    for tag, kind, number, value in struct.iter_unpack(order + "HHII", directory):
         if tag not in _WANTED:
             continue
         if number == 1 and kind == _SHORT:
@@ -153,14 +176,14 @@ def _read_tags(data: bytes, order: str) -> dict[int, Any]:
         if number == 1 and kind == _LONG:
             tags[tag] = (value,)
             continue
-        if kind not in _TYPES or number > len(data):
+        if kind not in _TYPES or number > _MAX_VALUES:
             raise ValueError(f"tag {tag} of type {kind} with {number} values")
         layout = f"{order}{number}{_TYPES[kind]}"
         size = struct.calcsize(layout)
         if size <= 4:
             tags[tag] = struct.unpack_from(layout, struct.pack(order + "I", value))
-        elif value + size <= len(data):
-            tags[tag] = struct.unpack_from(layout, data, value)
+        elif len(content := part(value, value + size)) == size:
+            tags[tag] = struct.unpack(layout, content)
         else:
             raise ValueError(f"tag {tag} lies beyond the end of the file")
     return tags

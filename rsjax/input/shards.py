@@ -12,6 +12,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from rsjax.errors import DatasetError, NomenclatureError, ShardError
 from rsjax.input import histograms, notes, records, statistics
 from rsjax.input import manifest as manifests
 from rsjax.landcover import Nomenclature
+
+log = logging.getLogger("rsjax")
 
 SHARD_BYTES = 128 * 2**20  # large enough to read fast, small enough to lose little when killed
 READERS = 16  # samples that a worker fetches at a time from an object store
@@ -83,7 +86,7 @@ def jobs(
     root: str | os.PathLike[str],
     on_error: str = "raise",
 ) -> list[Job]:
-    """The shards of all splits that the download has."""
+    """The shards of all splits that the download has; warns of sizes that are not official."""
     frozen = tuple(sorted(options.items()))
     opened = open_dataset(dataset, source, frozen)
     bytes_each = sum(
@@ -97,6 +100,13 @@ def jobs(
     todo = []
     for split in opened.info.splits:
         count = len(opened.keys(split))
+        expected = opened.info.splits[split]
+        if count != expected and (expected or not count) and not opened.simulated:
+            log.warning(
+                "%s: %s samples in split '%s', expected %s: complete the download, unless it or an "
+                "option leaves samples out on purpose",
+                *(source, f"{count:,}", split, f"{expected:,}" if expected else "some"),
+            )
         if count == 0:
             continue
         total = max(-(-count * bytes_each // SHARD_BYTES), min(8, count // 64), 1)

@@ -133,3 +133,11 @@ def test_files_that_are_missing_or_damaged(copied):
     shutil.rmtree(root / "test")
     with pytest.raises(DatasetError, match=r"test.images: no such file"):
         EPFLRoofs(root).keys("test")
+
+
+def test_an_emptied_split_is_refused(copied):
+    root = copied("epfl_roofs", COUNT)
+    for path in (root / "test").glob("*/*"):
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"test/images: no images"):
+        EPFLRoofs(root).keys("train")

@@ -147,6 +147,24 @@ def test_link_out_of_a_folder_is_refused(tmp_path):
     assert source.read("top/in.bin") == CONTENT["top/d0/file_0.bin"]
 
 
+def test_linked_folders_are_listed(tmp_path):
+    folder = write_folder(tmp_path / "folder")
+    (tmp_path / "folder" / "parts").mkdir()
+    (folder / "parts" / "linked").symlink_to(folder / "top" / "d1")
+    (folder / "top" / "d0" / "back").symlink_to(folder)  # to a folder above: nothing new
+    source = files.open_source(folder)
+    linked = [n.replace("top/d1", "parts/linked") for n in CONTENT if n.startswith("top/d1/")]
+    (folder / "loop").symlink_to("loop")
+    assert source.names() == sorted([*CONTENT, *linked, "loop"])
+    for under in ("parts", "parts/linked"):
+        assert source.names(under) == sorted(linked)
+    assert source.read(linked[0]) == CONTENT[linked[0].replace("parts/linked", "top/d1")]
+    assert source.names("nowhere") == []
+    (folder / "parts" / "out").symlink_to(tmp_path)
+    with pytest.raises(DatasetError, match=r"parts.out: a link that leads out of"):
+        source.names()
+
+
 def test_pipe_and_folder_are_no_files(tmp_path):
     folder = write_folder(tmp_path / "folder")
     os.mkfifo(folder / "pipe.bin")
@@ -317,3 +335,26 @@ def test_a_link_to_nothing_is_a_missing_file(tmp_path):
     (tmp_path / "image.tif").symlink_to(tmp_path / "elsewhere" / "image.tif")
     with pytest.raises(DatasetError, match="no such file"):
         files.open_source(tmp_path).read("image.tif")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar-pax"])
+def test_a_part_is_a_folder_or_an_archive(kind, tmp_path):
+    made = make(kind, tmp_path, CONTENT)
+    if kind == "folder":
+        (made / "top").rename(tmp_path / "top")
+    else:
+        made.rename(tmp_path / f"top{made.suffix}")
+    part = files.open_part(tmp_path, "top", "https://page")
+    assert {name: part.read(name) for name in part.names("top")} == CONTENT
+
+
+def test_a_part_that_is_not_there(tmp_path):
+    with pytest.raises(DatasetError, match=r"neither the folder a nor a\.zip or a\.tar .*page$"):
+        files.open_part(tmp_path, "a", "https://page")
+    with pytest.raises(DatasetError, match="page, or leave it out with x=1"):
+        files.open_part(tmp_path, "a", "https://page", "x=1")
+    with pytest.raises(DatasetError, match="nowhere: no such folder"):
+        files.open_part(tmp_path / "nowhere", "a", "https://page")
+    (tmp_path / "a.tar.zst").write_bytes(b"x")
+    with pytest.raises(DatasetError, match="zstd -d"):
+        files.open_part(tmp_path, "a", "https://page")

@@ -111,6 +111,8 @@ def test_source_folders_and_other_files(root, damaged):
         (lambda p: [(p / f / "vienna37.tif").write_bytes(b"x") for f in ("images", "gt")],
          r"vienna37\.tif: not an image .* from 1 to 36"),
         (lambda p: shutil.rmtree(p / "gt"), r"train/gt: no such file"),
+        (lambda p: [path.unlink() for path in p.glob("*/*[a-z][1-5].tif")],
+         r"train/images: no images with numbers from 1 to 5, .* 'validation'"),
     ],
 )  # fmt: skip
 def test_unpaired_and_foreign_files(damaged, change, message):

@@ -114,6 +114,13 @@ def test_shared_ground_is_refused_and_names_a_pair():
         leakage.report(corners, ["a", "b", "c"], names, {})
     told = leakage.report(corners[:2], ["a", "b"], ["train", "test"], {})  # touching is not
     assert told["nearest_m"] == {"train-test": 0.0}
+    assert leakage.lines(told) == ["between train and test: 0.0 m, no overlap"]
+    told = leakage.report(corners, ["a", "b", "c"], names, {}, refuse=False)
+    assert (told["overlaps"], told["nearest_m"]) == (1, {"train-test": 0.0})
+    assert leakage.lines(told) == [
+        "between train and test: 0.0 m",
+        "1 pairs of patches of different splits share ground",
+    ]
 
 
 def test_degrees_and_feet_are_measured_in_metres():

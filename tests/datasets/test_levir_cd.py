@@ -188,6 +188,18 @@ def test_misplaced_image_is_refused(copied, name, message):
         LevirCD(root).keys("train")
 
 
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_misplaced_image_in_a_zip_is_refused(copied, top):
+    root = copied("levir_cd", COUNT)
+    with zipfile.ZipFile(root / "train.zip", "w") as archive:
+        for path in (root / "train").rglob("*.png"):
+            for name in ("train_1", "val_9"):
+                archive.write(path, f"{top}{path.parent.name}/{name}.png")
+    shutil.rmtree(root / "train")
+    with pytest.raises(DatasetError, match=r"val_9\.png: expected images of train to be named"):
+        LevirCD(root).keys("train")
+
+
 def test_wrong_source_keys_and_options(copied):
     root = copied("levir_cd", COUNT)
     dataset = LevirCD(root)

@@ -81,9 +81,11 @@ def test_white_masks_and_other_endings_are_taken(damaged):
     with PIL.Image.open(path) as image:
         red = np.asarray(image)[..., 0]
     path.unlink()
-    geotiff.write_geotiff(path.with_suffix(".tiff"), np.stack([red] * 3, -1), interleave="pixel")
-    after = MassachusettsBuildings(damaged).read(key)
-    np.testing.assert_array_equal(after["mask"], before["mask"])
+    assert {0, 1} <= set(np.unique(before["mask"]))
+    for mask in (np.stack([red] * 3, -1), red):
+        geotiff.write_geotiff(path.with_suffix(".tiff"), mask, interleave="pixel")
+        after = MassachusettsBuildings(damaged).read(key)
+        np.testing.assert_array_equal(after["mask"], before["mask"])
 
 
 def colours(array, *values):
@@ -98,7 +100,8 @@ def colours(array, *values):
         ("map", lambda a: colours(a, (254, 0, 0), (255, 255, 0)), r"value \(254, 0, 0\) at \(row, "
          r"column\) \(7, 11\), and 1 more pixels .* expected \(0, 0, 0\), \(255, 0, 0\)"),
         ("map", lambda a: colours(a, (200, 200, 200)), r"value \(200, 200, 200\) at"),
-        ("map", lambda a: a[..., 0], "1 band of uint8, expected .* 3 bands of uint8"),
+        ("map", lambda a: colours(a[..., 0], 76), r"value 76 at .* \(7, 11\), .* expected 0, 255"),
+        ("map", lambda a: a[..., :2], "2 bands of uint8, expected .* 3 bands of uint8"),
         ("map", lambda a: a[:, 1:], r"\(height, width\), expected \("),
         ("sat", lambda a: a[..., :2], "2 bands of uint8, expected .* 3 bands of uint8"),
         ("sat", lambda a: a.astype(np.float32), "3 bands of float32, expected"),
@@ -139,3 +142,23 @@ def test_files_that_are_missing_truncated_or_twice(damaged):
     shutil.rmtree(damaged / "valid")
     with pytest.raises(DatasetError, match=r"valid.sat: no such file"):
         MassachusettsBuildings(damaged).keys("validation")
+
+
+def test_an_emptied_split_is_refused(damaged):
+    for path in (damaged / "valid").glob("*/*"):
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"valid/sat: no images \(\*\.tiff, \*\.tif\), expected"):
+        MassachusettsBuildings(damaged).keys("train")
+
+
+def test_windows_are_made_once_an_image(root, monkeypatch):
+    dataset = MassachusettsBuildings(root, tile_px=64)
+    keys = dataset.keys("test")
+    made, windows = [], tiling.Tiling.windows
+    monkeypatch.setattr(
+        tiling.Tiling, "windows", lambda self, *size: made.append(size) or windows(self, *size)
+    )
+    for key in keys:
+        dataset.read(key)
+    assert len(made) == len({key.split("@")[0] for key in keys})
+    assert len(keys) > 60 * len(made)

@@ -239,6 +239,22 @@ def test_splits_are_those_of_the_blocks(root):
     assert any(inside(border, [key for key in keys if key != border]))
 
 
+def test_report_of_the_distances(root):
+    dataset = MultiSenGE(root)
+    told = dataset.report()
+    assert told["patches"] == {s: len(dataset.keys(s)) for s in ("train", "validation", "test")}
+    assert told["overlaps"] == 0
+    assert list(told["dropped"].values()) == [1]
+    centres = {
+        split: multisenge_places.corners(dataset.keys(split)).mean(axis=1)
+        for split in told["patches"]
+    }
+    for pair, metres in told["nearest_m"].items():
+        one, other = (centres[split] for split in pair.split("-"))
+        apart = np.linalg.norm(one[:, None] - other, axis=-1).min()
+        assert apart - 2**0.5 * 2560 - 30 < metres < apart - 2560 + 30
+
+
 # What is not known for sure is checked.
 
 

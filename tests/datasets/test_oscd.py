@@ -253,7 +253,7 @@ def test_missing_part_and_other_cities(some, part):
         OSCD(some).keys("train")
     (some / PARTS[0] / "train.txt").unlink()
     (some / part).rename(some / "other")
-    with pytest.raises(DatasetError, match=f"neither the folder '{part}' nor its zip"):
+    with pytest.raises(DatasetError, match=f"neither the folder {part} nor {part}.zip"):
         OSCD(some).read("rio@0_0")
 
 

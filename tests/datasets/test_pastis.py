@@ -367,7 +367,7 @@ def test_any_flipped_bit_of_a_header_is_refused_or_harmless():
 
 
 def test_wrong_source_keys_and_options(root, tmp_path):
-    with pytest.raises(DatasetError, match=r"metadata\.geojson: no such file.*zenodo"):
+    with pytest.raises(DatasetError, match=r"expected one of metadata\.geojson, .*zenodo"):
         PASTIS(root / "PASTIS-R" / "DATA_S2").keys("train")
     for key in ("x", "../10000", "1"):
         with pytest.raises(DatasetError, match="no sample"):

@@ -170,6 +170,8 @@ def test_splits_are_positions_and_not_the_index_and_are_filtered_afterwards(root
 def test_a_list_keeps_its_order(damaged):
     path = damaged / "splits" / "val.csv"
     path.write_text("5\n1\n3\n")
+    for other, row in (("train", 0), ("test", 8)):
+        (damaged / "splits" / f"{other}.csv").write_text(f"{row}\n")
     rows = table(damaged)
     assert SeasoNet(damaged).keys("validation") == [rows[i]["Path"] for i in (5, 1, 3)]
 
@@ -208,7 +210,7 @@ def test_zips_read_as_folders(damaged):
 def test_only_the_seasons_asked_for_are_needed(damaged):
     present = sorted({row["Season"] for row in table(damaged)})
     shutil.rmtree(damaged / present[0].lower())
-    with pytest.raises(DatasetError, match=rf"{present[0].lower()}\.zip .*leave it out with seas"):
+    with pytest.raises(DatasetError, match=rf"{present[0].lower()}\.zip .*with the option seas"):
         SeasoNet(damaged, seasons=tuple(present)).keys("train")
     dataset = SeasoNet(damaged, seasons=tuple(present[1:]))
     for key in all_keys(dataset):
@@ -392,6 +394,30 @@ def test_damaged_list(damaged, content, message):
     with pytest.raises(DatasetError, match=message) as caught:
         SeasoNet(damaged).keys("validation")
     assert str(path) in str(caught.value)
+
+
+def test_a_row_in_two_lists(damaged):
+    row = listed(damaged, "train")[2]
+    path = damaged / "splits" / "test.csv"
+    path.write_text(f"{path.read_text().rstrip()}\n{row}\n")
+    for split in LISTS:
+        with pytest.raises(
+            DatasetError, match=rf"row {row} and 0 more are in train\.csv"
+        ) as caught:
+            SeasoNet(damaged).keys(split)
+        assert str(path) in str(caught.value)
+
+
+def test_a_place_in_two_splits(root, damaged, caplog):
+    SeasoNet(root).check()
+    assert not caplog.records
+    rows, one, other = table(damaged), listed(damaged, "train")[0], listed(damaged, "test")[0]
+    for column in ("Latitude", "Longitude"):
+        change_table(damaged, replace(column, rows[one][column], row=other + 1))
+    SeasoNet(damaged).check()
+    (record,) = caplog.records
+    place = f"{float(rows[one]['Latitude'])},{float(rows[one]['Longitude'])}"
+    assert f"1 places are in the lists of both 'train' and 'test', e.g. {place}" in record.message
 
 
 @pytest.mark.parametrize("name", ["meta.csv", "splits/val.csv"])

@@ -9,9 +9,10 @@ import pytest
 import rasterio
 
 from rsjax import landcover
-from rsjax.datasets import geotiff
+from rsjax.datasets import geotiff, sen2lulc
 from rsjax.datasets.sen2lulc import Sen2LULC
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
+from rsjax.input import build
 
 COUNT = 25
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -148,20 +149,50 @@ def test_code_0_is_not_labelled_or_an_error(root):
     assert seen
 
 
-def test_codes_that_begin_at_0_are_refused(downloads, tmp_path):
-    source = downloads("sen2lulc", 90)
-    root = shutil.copytree(source, tmp_path / "copy") / "SEN-2 LULC"
-    whole = Sen2LULC(source)
-    for path in root.glob("*_masks/*/*.tif"):
-        codes = imagecodecs.imread(path)
-        geotiff.write_geotiff(path, np.maximum(codes, 1) - 1)
-    for key in whole.keys("train"):
-        codes = imagecodecs.imread(files(root, key)[1])
-        if (codes == 0).any():
-            with pytest.raises(DatasetError, match=r"code 7 in none .* numbered from 0"):
-                Sen2LULC(root).read(key)
-            break
-    assert (whole.read("train/4")["mask"] == 255).any()  # codes from 1: nothing odd
+@pytest.fixture
+def shifted(damaged):
+    """A download whose codes are 0 to 6."""
+    for path in damaged.glob("*_masks/*/*.tif"):
+        geotiff.write_geotiff(path, np.maximum(imagecodecs.imread(path), 1) - 1)
+    return damaged
+
+
+def test_codes_that_begin_at_0_are_refused(root, shifted):
+    with pytest.raises(DatasetError, match=r"\.tif: .*code 7 in none of 15 .* numbered from 0"):
+        Sen2LULC(shifted).check()
+    # The damage of a mask is not what `check` is about.
+    damage = files(shifted, "train/1")[1]
+    damage.write_bytes(b"II*")
+    with pytest.raises(DatasetError, match="numbered from 0") as caught:
+        Sen2LULC(shifted).check()
+    assert str(damage) not in str(caught.value)
+    Sen2LULC(root).check()
+    assert (Sen2LULC(root).read("train/4")["mask"] == 255).any()  # zeros, and sevens elsewhere
+
+
+def test_the_search_for_code_7_ends(root, shifted, monkeypatch):
+    monkeypatch.setattr(sen2lulc, "_LOOKED_AT", 3)
+    looked, codes = [], Sen2LULC._codes
+
+    def counted(self, name):
+        looked.append(name)
+        return codes(self, name)
+
+    monkeypatch.setattr(Sen2LULC, "_codes", counted)
+    Sen2LULC(root).check()
+    assert len(looked) < 15
+    looked.clear()
+    with pytest.raises(DatasetError, match=r"code 7 in none of \d+ training"):
+        Sen2LULC(shifted).check()
+    assert 3 <= len(looked) < 15
+    looked.clear()
+    Sen2LULC(shifted, code0="error").check()  # `read` refuses each 0
+    assert not looked
+
+
+def test_preparing_checks_the_codes(shifted, tmp_path):
+    with pytest.raises(DatasetError, match="numbered from 0"):
+        build.build("sen2lulc", shifted, tmp_path / "shards", workers=1)
 
 
 # Damage. Each case: how to damage the download, what the error must say.
@@ -250,11 +281,11 @@ def test_masks_of_wider_integers_read_the_same(damaged):
     same(Sen2LULC(damaged).read("train/1"), expected)
 
 
-@pytest.mark.parametrize(("lost", "message"), [(0, "no image of the name"), (1, "no mask of the")])
-def test_a_lost_file_is_named(damaged, lost, message):
+@pytest.mark.parametrize(("lost", "folder"), [(0, "val_images"), (1, "val_masks")])
+def test_a_lost_file_is_named(damaged, lost, folder):
     pair = files(damaged, "val/3")
     pair[lost].unlink()
-    with pytest.raises(DatasetError, match=rf"{message}.*'3' \(1 such in val\)") as caught:
+    with pytest.raises(DatasetError, match=rf"no file of this name in {folder}") as caught:
         Sen2LULC(damaged).keys("validation")
     assert str(pair[1 - lost]) in str(caught.value)
     assert len(Sen2LULC(damaged).keys("train")) == 15
@@ -271,32 +302,35 @@ def test_a_file_lost_after_listing(damaged):
 def test_the_same_name_twice_in_a_split(damaged):
     (damaged / "train_images" / "more").mkdir()
     shutil.copy(files(damaged, "train/1")[0], damaged / "train_images" / "more" / "1.png")
-    with pytest.raises(DatasetError, match=r"1\.png: .*1\.png has the same name"):
+    with pytest.raises(DatasetError, match=r"1\.png: '1' is also .*1\.png, expected each once"):
         Sen2LULC(damaged).keys("train")
 
 
 @pytest.mark.parametrize(
-    ("folder", "lone"), [("val_images", "no image of"), ("val_masks", "no mask of")]
+    ("folder", "other"), [("val_images", "val_masks"), ("val_masks", "val_images")]
 )
-def test_missing_or_empty_folder(damaged, folder, lone):
+def test_missing_or_empty_folder(damaged, folder, other):
     shutil.rmtree(damaged / folder)
     with pytest.raises(DatasetError, match=rf"{folder}: no such file.*mendeley"):
         Sen2LULC(damaged).keys("validation")
     (damaged / folder).mkdir()
-    with pytest.raises(DatasetError, match=rf"{lone} .*\(5 such in val\)"):
+    with pytest.raises(
+        DatasetError, match=rf"{other}.* \(and 4 more\): no file of this name in {folder}"
+    ):
         Sen2LULC(damaged).keys("validation")
 
 
-def test_no_images_at_all(damaged):
-    for folder in ("train_images", "train_masks"):
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_images_at_all(damaged, split):
+    for folder in (f"{SPLITS[split]}_images", f"{SPLITS[split]}_masks"):
         shutil.rmtree(damaged / folder)
         (damaged / folder).mkdir()
-    with pytest.raises(DatasetError, match=r"train_images: no \*\.png files.*mendeley"):
-        Sen2LULC(damaged).keys("train")
+    with pytest.raises(DatasetError, match=r"_images: no images .*mendeley"):
+        Sen2LULC(damaged).keys(split)
 
 
 def test_wrong_source(downloads):
-    with pytest.raises(DatasetError, match="no folder train_images, here or one folder down"):
+    with pytest.raises(DatasetError, match=r"not the official layout, .* train_images, "):
         Sen2LULC(downloads("eurosat", 60)).keys("train")
 
 

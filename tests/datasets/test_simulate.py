@@ -13,8 +13,11 @@ from rsjax.datasets.simulate import fields, simulate, spectra
 from rsjax.datasets.simulate.plan import make_plan, pick
 from rsjax.errors import ConfigError, DatasetError
 
-# The least that a layout holds: three pairs of 16 tiles, 24 cities, four cities.
-LEAST = {"levir_cd": 48, "oscd": 24, "spacenet2": 4}
+# The least that a layout holds: three pairs of 16 tiles, 24 cities, four cities, one a split.
+LEAST = {
+    **{"levir_cd": 48, "oscd": 24, "spacenet2": 4, "sen2lulc": 5},
+    **{"epfl_roofs": 3, "massachusetts_buildings": 3, "inria": 2},
+}
 
 
 def digests(root):

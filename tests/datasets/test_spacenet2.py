@@ -2,6 +2,7 @@ import json
 import math
 import pickle
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -133,6 +134,41 @@ def test_rules_of_the_splits(root, tmp_path):
     assert all(split_of[key] == split_of[twin] for key, twin in twins.items())
 
 
+def test_report_of_the_distances(root, small):
+    """Chips of a city lie in a row, 0.021 degrees from corner to corner."""
+    dataset = SpaceNet2(root, product="MUL")
+    split_of = {key: split for split in dataset.info.splits for key in dataset.keys(split)}
+    east = {}
+    for key in split_of:
+        with rasterio.open(image_of(root, key, "MUL")) as raster:
+            left, _, right, _ = raster.bounds
+        shrink = math.cos(math.radians(spacenet2.AREAS[key.split("/")[0]][2]))
+        east[key] = left * 111_320 * shrink, right * 111_320 * shrink
+    told = dataset.report()
+    assert told["patches"] == {s: len(dataset.keys(s)) for s in dataset.info.splits}
+    assert told["overlaps"] == 0
+    for pair, metres in told["nearest_m"].items():
+        one, other = pair.split("-")
+        apart = [
+            max(east[a][0], east[b][0]) - min(east[a][1], east[b][1])
+            for a in dataset.keys(one)
+            for b in dataset.keys(other)
+            if a.split("/")[0] == b.split("/")[0]
+        ]
+        assert metres == pytest.approx(min(apart), rel=1e-3)
+    # Two chips of the same ground in two splits are counted.
+    rule = {"product": "MUL", "split_rule": "stratified", "areas": "Vegas"}
+    for number in range(20, 30):
+        twin = f"Vegas/img{number}"
+        shutil.copy(image_of(small, KEY, "MUL"), image_of(small, twin, "MUL"))
+        shutil.copy(label_of(small, KEY), label_of(small, twin))
+    twins = {f"Vegas/img{number}" for number in (1, *range(20, 30))}
+    dataset = SpaceNet2(small, **rule)
+    counts = [len(twins & set(dataset.keys(split))) for split in dataset.info.splits]
+    expected = (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2
+    assert dataset.report()["overlaps"] == expected > 0
+
+
 def test_one_area_other_places_and_pickle(root, tmp_path):
     below = tmp_path / "SN2_buildings" / "train"
     shutil.copytree(root / "AOI_3_Paris_Train" / "MUL", below / "AOI_3_Paris_Train" / "MUL")
@@ -188,6 +224,14 @@ KEY = "Vegas/img1"
 RULE = {"product": "MUL", "split_rule": "areas"}
 
 
+def test_other_footprints_are_another_source(small):
+    before = SpaceNet2(small, **RULE).fingerprint()
+    assert SpaceNet2(small, **RULE).fingerprint() == before
+    path = label_of(small, KEY)
+    path.write_text(path.read_text().replace("[[[", "[ [[", 1))
+    assert SpaceNet2(small, **RULE).fingerprint() != before
+
+
 def read(root, **options):
     dataset = SpaceNet2(root, **RULE, **options)
     return [dataset.read(key) for key in dataset.keys("train")]
@@ -220,6 +264,16 @@ def test_image_without_a_place_has_no_block(small):
     geotiff.write_geotiff(path, np.ones((163, 163, 8), np.uint16))
     with pytest.raises(DatasetError, match=r"img1\.tif: no geographic position"):
         SpaceNet2(small, product="MUL").keys("train")
+
+
+def test_tags_behind_the_pixels(small):
+    expected = {split: SpaceNet2(small, product="MUL").keys(split) for split in ("train", "test")}
+    for path in small.rglob("*.tif"):
+        with rasterio.open(path, "r+") as raster:  # a longer directory is written at the end
+            raster.update_tags(note="x" * 99)
+        assert struct.unpack_from("<I", path.read_bytes(), 4)[0] > 2**16
+    found = SpaceNet2(small, product="MUL")
+    assert {split: found.keys(split) for split in expected} == expected
 
 
 def edit(change):

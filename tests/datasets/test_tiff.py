@@ -155,6 +155,46 @@ def test_all_real_files_equal_rasterio(samples):
     assert checked > 150
 
 
+def at_the_end(data, gap):
+    """The file with its directory and tags moved behind the pixels, `gap` bytes between."""
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    moved, behind = bytearray(data) + bytes(gap), b""
+    struct.pack_into("<I", moved, 4, len(moved))
+    place = len(moved) + 6 + 12 * count
+    entries = b""
+    for tag, kind, number, value in struct.iter_unpack(
+        "<HHII", data[start + 2 : start + 2 + 12 * count]
+    ):
+        if (size := {3: 2, 4: 4, 12: 8}.get(kind, 1) * number) > 4:
+            content, value = data[value : value + size], place + len(behind)
+            behind += content
+        entries += struct.pack("<HHII", tag, kind, number, value)
+    moved[8 : start + 6 + 12 * count] = bytes(start - 2 + 12 * count)  # the old one is no help
+    return bytes(moved) + struct.pack("<H", count) + entries + bytes(4) + behind
+
+
+@pytest.mark.parametrize("gap", [0, 70_000])
+def test_tags_alone_wherever_they_lie(gap):
+    array = image("uint16", 2)
+    data = at_the_end(encode(array, **LAYOUTS["short strips"]), gap)
+    read = []
+
+    def part(start, stop):
+        read.append(min(stop, len(data)) - start)
+        return data[start:stop]
+
+    header = tiff.parse_tags(part, "file.tif")
+    np.testing.assert_array_equal(by_gdal(data)[0], array)
+    assert geotiff.transform(header) == TRANSFORM == by_gdal(data)[2]
+    assert (header.height, header.width, header.bands, header.dtype) == (50, 45, 2, "uint16")
+    assert (header.tags, header.data) == (tiff.parse(data, "x").tags, b"")
+    assert sum(read) < 2**16 + 1000
+    for length in (0, 100, len(data) // 2, len(data) - 50):
+        with pytest.raises(DatasetError, match=r"file\.tif: .*Restore the file"):
+            tiff.parse_tags(lambda start, stop, n=length: data[:n][start:stop], "file.tif")
+
+
 # Damage.
 
 

@@ -415,3 +415,19 @@ def test_labels_out_of_range_in_a_shard_are_refused_when_read(tmp_path, monkeypa
         source.read(np.arange(20))
     with pytest.raises(ShardError, match="record 7"):
         source.check(np.arange(20))
+
+
+def test_sizes_that_are_not_official_are_said(tmp_path, caplog):
+    source = tmp_path / "source"
+    simulate("epfl_roofs", source, 8)
+    shards.jobs("epfl_roofs", str(source), {}, tmp_path)
+    assert not caplog.records  # a simulation is smaller, and says that it is one
+    (source / "SIMULATED.json").unlink()
+    shards.forget()
+    shards.jobs("epfl_roofs", str(source), {}, tmp_path)
+    told = [record.message.partition(": ")[2].partition(":")[0] for record in caplog.records]
+    assert told == [
+        "6 samples in split 'train', expected 244",
+        "1 samples in split 'validation', expected 30",
+        "1 samples in split 'test', expected 31",
+    ]

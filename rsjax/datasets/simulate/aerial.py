@@ -12,17 +12,21 @@ TILE_PX = 512  # the tiles that the sizes below are made for
 _BANDS = [spectra.BANDS.index(band) for band in ("B04", "B03", "B02")]
 
 
-def sizes(rng: np.random.Generator, count: int, least: int = TILE_PX) -> Iterator[tuple[int, int]]:
+def sizes(
+    rng: np.random.Generator, count: int, least: int = TILE_PX, images: int = 1
+) -> Iterator[tuple[int, int]]:
     """(height, width) of images that have `count` tiles together: 4, 2, 1, 4, 2, 1, ... each.
 
     Args:
         rng: source of randomness.
         count: number of tiles of `TILE_PX` without overlap.
         least: smallest side of an image.
+        images: their number at least; `count` is no smaller.
     """
     while count > 0:
         for tiles in (4, 2, 1):
-            if tiles <= count:
+            if tiles <= count - max(images - 1, 0):
+                images -= 1
                 large, other = rng.integers(TILE_PX + 40, TILE_PX + 160, 2).tolist()
                 small = int(rng.integers(least, TILE_PX + 1))
                 yield {4: (large, other), 2: (small, large), 1: (small, TILE_PX)}[tiles]

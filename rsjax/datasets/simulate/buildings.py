@@ -19,10 +19,11 @@ _INRIA_MAX = 150  # images: with one in eight for validation, both splits have e
 def write_inria(target: pathlib.Path, count: int, seed: int) -> None:
     """Writes Inria with images of about 600 pixels; see `rsjax.datasets.simulate`.
 
-    `count` is that of tiles of 512 pixels; there is one more image, in `test`, without labels.
+    `count` is that of tiles of 512 pixels, 2 at least, one a split; there is one more image, in
+    `test`, without labels.
     """
     root = target / "AerialImageDataset"
-    shapes = list(aerial.sizes(np.random.default_rng([seed, 0]), count))
+    shapes = list(aerial.sizes(np.random.default_rng([seed, 0]), max(count, 2), images=2))
     if len(shapes) > _INRIA_MAX:
         raise ConfigError(f"count={count}: more than {_INRIA_MAX} simulated images; give less")
     used = {True: 0, False: 0}
@@ -42,12 +43,16 @@ def write_inria(target: pathlib.Path, count: int, seed: int) -> None:
 
 
 def write_massachusetts(target: pathlib.Path, count: int, seed: int) -> None:
-    """Writes Massachusetts Buildings with images of about 600 pixels; `count` is that of tiles."""
+    """Writes Massachusetts Buildings with images of about 600 pixels.
+
+    `count` is that of tiles of 512 pixels, 3 at least, one a split.
+    """
     folders = ("train", "valid", "test", "train", "train", "train")
     for folder in set(folders):
         for part in ("sat", "map"):
             (target / "mass_buildings" / folder / part).mkdir(parents=True)
-    for i, shape in enumerate(aerial.sizes(np.random.default_rng([seed, 0]), count)):
+    shapes = aerial.sizes(np.random.default_rng([seed, 0]), max(count, 3), images=3)
+    for i, shape in enumerate(shapes):
         image, mask = scene(np.random.default_rng([seed, i + 1]), shape, 28)
         colours = np.zeros((*shape, 3), np.uint8)
         colours[..., 0] = mask * np.uint8(255)
@@ -58,12 +63,12 @@ def write_massachusetts(target: pathlib.Path, count: int, seed: int) -> None:
 
 
 def write_epfl(target: pathlib.Path, count: int, seed: int) -> None:
-    """Writes EPFL roofs; see `rsjax.datasets.simulate`."""
+    """Writes EPFL roofs, an image a split at least; see `rsjax.datasets.simulate`."""
     folders = ("train", "val", "test", "train", "train", "train", "train", "train")
     for folder in set(folders):
         for part in ("images", "labels"):
             (target / folder / part).mkdir(parents=True)
-    for i in range(count):
+    for i in range(max(count, 3)):
         image, mask = scene(np.random.default_rng([seed, i]), (250, 250), 70)
         root = target / folders[i % 8]
         east, north = 497500.0 + 62.5 * (i // 20), 119000.0 + 62.5 * (i % 20)
