@@ -8,6 +8,8 @@ import pytest
 from rsjax.datasets.epfl_roofs import EPFLRoofs
 from rsjax.errors import DatasetError
 
+pytestmark = pytest.mark.once
+
 COUNT = 24
 FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 

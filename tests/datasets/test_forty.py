@@ -13,6 +13,8 @@ from rsjax.datasets import forty, forty_checks, tf_example, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
+pytestmark = pytest.mark.once
+
 COUNT = 8
 FIRST = "forty_v1-train.tfrecord-00000-of-00001"
 PARTS = {

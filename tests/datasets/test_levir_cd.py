@@ -11,6 +11,8 @@ from rsjax import landcover
 from rsjax.datasets.levir_cd import LevirCD
 from rsjax.errors import ConfigError, DatasetError
 
+pytestmark = pytest.mark.once
+
 COUNT = 48
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 

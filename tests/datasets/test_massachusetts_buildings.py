@@ -8,6 +8,8 @@ from rsjax.datasets import geotiff, tiling
 from rsjax.datasets.massachusetts_buildings import MassachusettsBuildings
 from rsjax.errors import DatasetError
 
+pytestmark = pytest.mark.once
+
 COUNT = 24
 FOLDERS = {"train": "train", "validation": "valid", "test": "test"}
 

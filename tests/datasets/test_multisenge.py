@@ -13,6 +13,8 @@ from rsjax.datasets import geotiff, multisenge_places
 from rsjax.datasets.multisenge import FOLDERS, MultiSenGE
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
+pytestmark = pytest.mark.once
+
 COUNT = 10
 BANDS = ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12")
 NAMES = (

@@ -23,6 +23,8 @@ from rsjax.errors import DatasetError, NomenclatureError, SensorError, ShardErro
 from rsjax.input import build, card, notes
 from rsjax.input.source import ShardSource
 
+pytestmark = pytest.mark.once
+
 COUNT = 9
 UTM = "EPSG:32631"
 CLASSES = """# title: Three

@@ -16,6 +16,8 @@ from rsjax.datasets import npy
 from rsjax.datasets.pastis import PASTIS
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
+pytestmark = pytest.mark.once
+
 COUNT = 6
 BANDS = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
 CLASSES = ["background", "meadow", "soft_winter_wheat", "corn", "winter_barley", "winter_rapeseed",

@@ -18,6 +18,8 @@ from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError
 from rsjax.input import build, shards
 
+pytestmark = pytest.mark.once
+
 COUNT = 12
 FIRST = "planted-train.tfrecord-00000-of-00002"
 SHAPES = {"s1": (8, 12, 12, 2), "s2": (8, 12, 12, 10), "l7": (20, 4, 4, 6), "alos": (4, 4, 4, 2),

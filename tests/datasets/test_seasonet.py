@@ -13,6 +13,8 @@ from rsjax.datasets import geotiff, seasonet_metadata
 from rsjax.datasets.seasonet import SeasoNet
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
+pytestmark = pytest.mark.once
+
 COUNT = 24
 SHAPES = {"s2_10m": (120, 120, 4), "s2_20m": (60, 60, 6), "s2_60m": (20, 20, 2)}
 FILES = {"s2_10m": ("10m_RGB", "10m_IR"), "s2_20m": ("20m",), "s2_60m": ("60m",)}

@@ -13,6 +13,8 @@ from rsjax.datasets import geotiff, sen12ms_files
 from rsjax.datasets.sen12ms import SEN12MS
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
+pytestmark = pytest.mark.once
+
 COUNT = 16
 BANDS = (
     *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A"),

@@ -14,6 +14,8 @@ from rsjax.datasets.sen2lulc import Sen2LULC
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 from rsjax.input import build
 
+pytestmark = pytest.mark.once
+
 COUNT = 25
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 

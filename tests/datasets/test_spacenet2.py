@@ -14,6 +14,8 @@ from rsjax.datasets import geotiff, spacenet2
 from rsjax.datasets.spacenet2 import SpaceNet2
 from rsjax.errors import ConfigError, DatasetError
 
+pytestmark = pytest.mark.once
+
 COUNT = 12
 NAMES = {"Vegas": "AOI_2_Vegas", "Paris": "AOI_3_Paris", "Shanghai": "AOI_4_Shanghai",
          "Khartoum": "AOI_5_Khartoum"}  # fmt: skip
