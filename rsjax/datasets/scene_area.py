@@ -62,6 +62,7 @@ def numbers(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{value:.7g}" for value in values) + ")"
 
 
+@functools.lru_cache(maxsize=1024)  # PROJ looks for the way anew each time
 def stretch(crs: CRS, x: float, y: float) -> tuple[float, float]:
     """Metres on the ground that a metre of a projected system is at a place.
 
