@@ -10,7 +10,10 @@ from rsjax.datasets import geotiff, tiling
 from rsjax.datasets.inria import CITIES, Inria
 from rsjax.errors import DatasetError
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
 
 COUNT = 24
 

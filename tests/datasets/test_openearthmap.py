@@ -11,7 +11,10 @@ from rsjax.datasets import geotiff, tiff, tiling
 from rsjax.datasets.openearthmap import OpenEarthMap, ground_distance
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
 
 COUNT = 24
 NAMES = (

@@ -22,7 +22,10 @@ TRAIN = {"aguasclaras", "bercy", "bordeaux", "nantes", "paris", "rennes", "sacla
 TEST = {"brasilia", "montpellier", "norcia", "rio", "saclay_w", "valencia", "dubai", "lasvegas",
         "milano", "chongqing"}  # fmt: skip
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
 
 
 @pytest.fixture(scope="module")
