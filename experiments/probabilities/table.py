@@ -40,7 +40,8 @@ def figures(p: np.ndarray, labels: np.ndarray, threshold: np.ndarray) -> dict[st
         ece = expected_calibration_error(top, right)
         return {"accuracy": right.mean(), "ECE": ece, "negative log-likelihood": nll}
     q = np.where(labels > 0, p, 1 - p)
-    macro = f1_score(labels, p >= threshold, average="macro", zero_division=0)
+    each = f1_score(labels, p >= threshold, average=None, zero_division=0)
+    macro = each[labels.any(axis=0)].mean()  # over the classes that occur
     confidence = np.where(p >= 0.5, p, 1 - p)
     ece = expected_calibration_error(confidence.ravel(), ((p >= 0.5) == (labels > 0)).ravel())
     return {"macro F1": macro, "ECE": ece, "negative log-likelihood": -np.log(q).mean()}
@@ -66,17 +67,17 @@ def main() -> None:
         p = one.predict(batch, batch_size=120, tta=tta).probabilities.astype(np.float64)
         return np.clip(p, 1e-12, 1 - 1e-12) if labels.ndim == 2 else p
 
+    # Thresholds are of probabilities with the temperature, which by itself changes no decision.
     tuned = model.about["task"].get("threshold", 0.5)
     cases = {"as trained": (probabilities(plain, "none"), 0.5)}
-    if model.temperature != 1.0:
-        cases[f"temperature {model.temperature:.3f}"] = (probabilities(model, "none"), 0.5)
+    fitted, symmetric = probabilities(model, "none"), probabilities(model, "d4")
+    cases[f"temperature {model.temperature:.3f}"] = (fitted, 0.5)
     if np.ndim(tuned):
-        cases["thresholds"] = (cases["as trained"][0], tuned)
+        cases["temperature and thresholds"] = (fitted, tuned)
     cases["D4"] = (probabilities(plain, "d4"), 0.5)
-    if model.temperature != 1.0:
-        cases["D4 and temperature"] = (probabilities(model, "d4"), 0.5)
+    cases["D4 and temperature"] = (symmetric, 0.5)
     if np.ndim(tuned):
-        cases["D4 and thresholds"] = (probabilities(plain, "d4"), tuned)
+        cases["D4, temperature and thresholds"] = (symmetric, tuned)
 
     blocks = everything
     if given.block:
