@@ -162,6 +162,9 @@ class _Stopped(BaseException):
 
 def say_prepared(made: Manifest, root: str) -> None:
     """Prints what was prepared, and where it lies."""
+    from rsjax.datasets import leakage
+    from rsjax.input import notes
+
     note = " (SIMULATED, not real imagery)" if made.simulated else ""
     print(f"{made.info.title}{note}: {root}")
     for split, entry in made.splits.items():
@@ -169,3 +172,5 @@ def say_prepared(made: Manifest, root: str) -> None:
         skipped = f", {len(entry['skipped'])} skipped" if entry["skipped"] else ""
         count = len(entry["shards"])
         print(f"  {split}: {entry['records']} records in {count} shards, {size:.1f} MB{skipped}")
+    if found := notes.read(root, leakage.FILE):
+        print("\n".join(f"  {line}" for line in leakage.lines(found)))

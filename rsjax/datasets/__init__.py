@@ -29,6 +29,7 @@ _DATASETS = {
     "oscd": "oscd.OSCD",
     "pastis": "pastis.PASTIS",
     "planted": "planted.Planted",
+    "scenes": "own_scenes.OwnScenes",
     "spacenet2": "spacenet2.SpaceNet2",
     "ucmerced": "ucmerced.UCMerced",
 }

@@ -206,13 +206,14 @@ def info(
         mask_nomenclature=card.mask_nomenclature,
         metadata=metadata,
         splits=splits,
-        rgb=(ENTRY, _drawn_bands(card)),
-        rgb_range=_drawn_range(card),
+        rgb=(ENTRY, drawn_bands(card)),
+        rgb_range=drawn_range(card),
         georeferenced=first.georeferenced,
     )  # fmt: skip
 
 
-def _drawn_bands(card: Card) -> tuple[str, str, str]:
+def drawn_bands(card: Card) -> tuple[str, str, str]:
+    """Bands to draw with: those stated, or those nearest to red, green and blue."""
     if card.rgb:
         red, green, blue = card.rgb
         return red, green, blue
@@ -227,7 +228,8 @@ def _drawn_bands(card: Card) -> tuple[str, str, str]:
     return red, green, blue
 
 
-def _drawn_range(card: Card) -> tuple[float, float]:
+def drawn_range(card: Card) -> tuple[float, float]:
+    """Stored values to draw as black and white: those stated, or usual ones of the unit."""
     if card.rgb_range:
         black, white = card.rgb_range
         return float(black), float(white)

@@ -324,9 +324,7 @@ def _check(scenes: SceneList) -> list[str]:
 
 def _check_scene(scene: Scene, scenes: SceneList, need: Any) -> None:
     at = f"scene {scene.id!r}"
-    need(
-        bool(re.fullmatch(r"[\w.-]+", scene.id)), f"{at}: id, expected letters, digits, _, - and ."
-    )
+    need(bool(re.fullmatch(r"[\w.-]+", scene.id)), f"{at}: expected an id of letters, digits, _-.")
     if scene.date:
         try:
             datetime.date.fromisoformat(scene.date)

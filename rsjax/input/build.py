@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from rsjax import storage
+from rsjax.datasets import leakage
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import ShardError
 from rsjax.input import lease, notes, on_beam, pool, publish, shards
@@ -70,6 +71,8 @@ def build(
             todo = shards.jobs(dataset, source, options, root, on_error)
             total = sum(len(opened.keys(split)) for split in opened.info.splits)
             found = _write(todo, total, workers or os.cpu_count() or 1, runner, beam, stall_s)
+            if hasattr(opened, "report"):  # of datasets that rsjax splits by place
+                notes.write(root, leakage.FILE, opened.report())
             return publish.publish(todo, [found[job.file] for job in todo], max_skipped)
         except BaseException:
             if not runner:  # Beam's workers may still be writing

@@ -30,6 +30,7 @@ _WRITERS = {
     "oscd": "oscd.write_oscd",
     "pastis": "pastis.write_pastis",
     "planted": "planted.write_planted",
+    "scenes": "own_scenes.write_scenes",
     "spacenet2": "spacenet2.write_spacenet2",
     "ucmerced": "scenes.write_ucmerced",
 }
