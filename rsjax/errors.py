@@ -52,3 +52,7 @@ class WeightsError(RsjaxError):
 
 class ExportError(RsjaxError):
     """A model that cannot leave in the format asked for, or did and computes something else."""
+
+
+class SceneError(RsjaxError):
+    """A scene, map or vector file that cannot be read, or does not fit the others."""
