@@ -33,6 +33,7 @@ AGAIN = "Nothing was left under the map's name; the same command starts anew"
 def main(argv: Sequence[str]) -> None:
     """Maps as the flags say."""
     doors.refuse_arguments(argv)
+    doors.log_to_stderr()
     checkpoint = doors.require("checkpoint", CHECKPOINT.value, "runs/unet")
     doors.require("scene", " ".join(SCENE.value), "scene.tif")
     from rsjax.mapping import mapper

@@ -20,9 +20,9 @@ from rsjax import averaging
 from rsjax.bundle import Model
 from rsjax.errors import ConfigError
 from rsjax.input.preprocess import Inputs, resample
+from rsjax.mapping.writer import STEPS
 
 CONFIDENCES = ("probability", "margin", "entropy")
-STEPS = 250  # a byte's value of probability 1: steps of 0.004
 
 Answers = dict[str, jax.Array]
 
@@ -191,7 +191,8 @@ def _confidence(found: jax.Array, kind: str) -> jax.Array:
         return 1 + terms.sum(axis=-1) / np.float32(np.log(count))
     best = found.max(axis=-1)
     if kind == "margin" and count > 1:
-        others = jnp.where(jnp.arange(count) == found.argmax(axis=-1)[..., None], -1, found)
+        first = jax.nn.one_hot(found.argmax(axis=-1), count, dtype=bool)
+        others = jnp.where(first, -1, found)
         return best - others.max(axis=-1)
     return best
 

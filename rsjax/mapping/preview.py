@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import textwrap
 
 import numpy as np
 import rasterio
@@ -55,6 +56,7 @@ def draw(source: pathlib.Path, classes: Nomenclature, target: pathlib.Path) -> N
     ]
     figure.legend(
         handles=handles, loc="center left", bbox_to_anchor=(share, 0.5), frameon=False, fontsize=9,
-        title=classes.title if handles else "no data", title_fontsize=9, alignment="left",
+        title=textwrap.fill(classes.title, 40) if handles else "no data", title_fontsize=9,
+        alignment="left",
     )  # fmt: skip
     figure.savefig(target)

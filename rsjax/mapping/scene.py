@@ -145,13 +145,16 @@ def _factor(path: str, area: Area, finest: str, grid: Area) -> int:
             f"{path}: {raster.crs_name(area.crs)}, but {finest} has {raster.crs_name(grid.crs)}; "
             "expected one coordinate system. Bring them to one, e.g. with gdalwarp -t_srs"
         )
+    # Pixels of the file to pixels of the grid, about the grid's corner: sums of large numbers
+    # would round.
+    ours, theirs = (np.array(one.transform).reshape(3, 3) for one in (grid, area))
+    relative = np.linalg.solve(ours[:2, :2], theirs[:2] - [[0, 0, x] for x in ours[:2, 2]])
+    k = max(1, round(relative[0, 0]))
+    grown = np.abs(relative[:, :2] - k * np.eye(2)).max() * max(area.width, area.height)
+    apart = max(np.abs(relative[:, 2]).max(), grown)
     size = np.array([area.width, area.height])
-    relative = ~grid.transform * area.transform  # pixels of the file to pixels of the grid
-    k = max(1, round(relative.a))
-    grown = max(abs(relative.a - k), abs(relative.b), abs(relative.d), abs(relative.e - k))
-    apart = max(abs(relative.c), abs(relative.f), grown * float(size.max()))
     short = np.array([grid.width, grid.height]) - k * size
-    if apart > SAME or (abs(short) >= k).any():
+    if not apart <= SAME or (abs(short) >= k).any():
         raise SceneError(
             f"{path}: {area.width} x {area.height} pixels, transform {tuple(area.transform)[:6]}, "
             f"but {finest} has {grid.width} x {grid.height} pixels, "

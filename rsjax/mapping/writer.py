@@ -26,11 +26,11 @@ from rsjax.datasets.scene_area import Area
 from rsjax.errors import ConfigError
 from rsjax.landcover import Nomenclature
 from rsjax.mapping import preview, qgis
-from rsjax.mapping.compute import STEPS
 
 NOMENCLATURE_TAG, PROVENANCE_TAG = "RSJAX_NOMENCLATURE", "RSJAX_PROVENANCE"
 MEANING_TAG = "RSJAX_CONFIDENCE"
 ABSENT = 255  # nodata of confidence and probabilities
+STEPS = 250  # the byte of probability 1: steps of 0.004
 BLOCK = 512
 _CACHE = {"GDAL_CACHEMAX": 64 * 2**20}
 _MEANING = {
