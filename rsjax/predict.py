@@ -18,7 +18,7 @@ SCENE = flags.DEFINE_multi_string(
 )
 OUTPUT = flags.DEFINE_string("output", "map.tif", "The map.", **SHARED)
 BANDS = flags.DEFINE_list("bands", [], "Names of the scene's bands, in their order.", **SHARED)
-UNIT = flags.DEFINE_list("unit", [], "Unit of the scene's values, or SENSOR=UNIT,...")
+UNIT = flags.DEFINE_list("unit", [], "Unit of the scene's values, or SENSOR=UNIT,...", **SHARED)
 WINDOW = flags.DEFINE_integer("window", 0, "Pixels of a window; 0: those of training.")
 OVERLAP = flags.DEFINE_integer("overlap", -1, "Pixels that windows share; -1: a quarter.")
 TTA = flags.DEFINE_string("tta", "none", "d4: mean over the symmetries of the square.", **SHARED)
