@@ -166,13 +166,18 @@ class Run:
                 reader.shutdown(cancel_futures=True)
 
     def _reads(self) -> Iterator[_Read]:
-        plan = self.plan
+        """Rows of windows; each pixel is read once, and files in whole rows of their blocks."""
+        plan, at_once = self.plan, self.scene.rows_at_once
         columns = plan.columns.starts[0], plan.columns.end
-        before: Rows | None = None
-        for i, start in enumerate(plan.rows.starts):
-            keep = max(0, plan.rows.starts[i - 1] + plan.window - start) if i else 0
-            rows = self.scene.read((start + keep, start + plan.window), columns, self.pool)
-            if keep and before is not None:
-                rows = scene_rows.joined(before, rows, self.scene.entries, keep)
-            before = rows
+        low = high = plan.rows.starts[0]
+        held: Rows | None = None
+        for start in plan.rows.starts:
+            if start + plan.window > high:
+                until = min(-(-(start + plan.window) // at_once) * at_once, plan.rows.end)
+                more = self.scene.read((high, until), columns, self.pool)
+                if held is not None:
+                    more = scene_rows.joined(held, more, self.scene.entries, high - start)
+                held, low, high = more, start, until
+            assert held is not None  # since the first window reaches beyond the first row
+            rows = scene_rows.part(held, self.scene.entries, start - low, plan.window)
             yield jax.device_put(rows.entries, self.network.everywhere), rows

@@ -27,6 +27,7 @@ from rsjax.mapping.scene_files import Layer
 from rsjax.mapping.scene_rows import Entry, Part, Rows
 
 COLUMNS = 2048  # that one thread reads at once, in whole blocks of the file
+ROWS = 2048  # of the scene that are read at once, at most, where blocks are as high
 LOOKS, LOOK_PIXELS = 3, 256  # squares of the scene whose values are checked before all is read
 
 _Found = Mapping[str, tuple[Layer, int]]  # 'sensor/band' -> file and position in it
@@ -50,6 +51,12 @@ class Scene:
     files: tuple[str, ...]
     gsd_m: float
     rasters: Rasters = dataclasses.field(default_factory=Rasters, repr=False)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the grid that are best read together, so that no block is decoded twice."""
+        blocks = [part.rows * e.factor for e in self.entries.values() for part in e.parts]
+        return self.step * -(-min(max(blocks), ROWS) // self.step)
 
     def inputs(self, trained: Inputs, window: int, grid: int) -> Inputs:
         """The model's inputs with the entries of this scene.
@@ -222,14 +229,14 @@ def _part(
         ]
         flags = opened.mask_flag_enums[indexes[0] - 1]
         masked = MaskFlags.per_dataset in flags
-        block = opened.block_shapes[indexes[0] - 1][1]
+        rows, block = opened.block_shapes[indexes[0] - 1]
         if not masked and all(value is None for value in given):
             raster.check_written(opened, layer.path)
     nodata = tuple(None if v is None or not _holds(dtype, v) else float(v) for v in given)
     low, high = sensors.valid_range(spec.sensor, unit)
     hard = tuple(value is not None and not low <= value <= high for value in nodata)
     columns = block * max(1, -(-COLUMNS // block))
-    return Part(layer.path, indexes, places, unit, nodata, hard, masked, columns), dtype
+    return Part(layer.path, indexes, places, unit, nodata, hard, masked, columns, rows), dtype
 
 
 def _holds(dtype: np.dtype, value: float) -> bool:

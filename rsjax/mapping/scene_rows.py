@@ -36,6 +36,7 @@ class Part:
         hard: of each band, whether its nodata value alone says that the pixel is missing.
         masked: whether the file has a mask of its own.
         columns: that one thread reads at once.
+        rows: of a block of the file.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Part:
     hard: tuple[bool, ...]
     masked: bool
     columns: int
+    rows: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,15 @@ def joined(above: Rows, below: Rows, entries: Mapping[str, Entry], keep: int) ->
     }
     missing = np.concatenate([above.missing[len(above.missing) - keep :], below.missing])
     return Rows(both, missing)
+
+
+def part(rows: Rows, entries: Mapping[str, Entry], first: int, count: int) -> Rows:
+    """Some of the rows, both of the grid; a view."""
+    views = {}
+    for name, block in rows.entries.items():
+        k = entries[name].factor
+        views[name] = block[:, first // k : (first + count) // k]
+    return Rows(views, rows.missing[first : first + count])
 
 
 def _block(

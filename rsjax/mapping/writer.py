@@ -272,8 +272,24 @@ def _to_cog(source: pathlib.Path, target: pathlib.Path, resampling: str) -> None
                 source, target, driver="COG", compress="DEFLATE", blocksize=BLOCK,
                 overview_resampling=resampling.upper(), bigtiff="IF_SAFER", num_threads="ALL_CPUS",
             )  # fmt: skip
+        _check_whole(target)
     except Exception as error:
         raise OSError(f"no COG could be made of it: {error}") from error
+
+
+def _check_whole(path: pathlib.Path) -> None:
+    """Refuses a file whose last tiles are not there: GDAL may not say so when a disk is full."""
+    size = path.stat().st_size
+    with rasterio.open(path, driver="GTiff") as raster:
+        for y in range(-(-raster.height // BLOCK)):
+            for x in range(-(-raster.width // BLOCK)):
+                for band in range(1, raster.count + 1):
+                    offset, length = (
+                        int(raster.get_tag_item(f"BLOCK_{what}_{x}_{y}", "TIFF", bidx=band) or 0)
+                        for what in ("OFFSET", "SIZE")
+                    )
+                    if not 0 < offset < offset + length <= size:
+                        raise OSError(f"tile {y}, {x} of band {band} was not written")
 
 
 def _categories(names: Mapping[int, str]) -> str:

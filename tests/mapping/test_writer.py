@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -124,6 +125,24 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
     ):
         write(path, ones, known)
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_is_noticed_even_where_gdal_says_nothing(tmp_path):
+    known, path = identity.classes(), tmp_path / "map.tif"
+    classes = np.random.default_rng(0).integers(0, 4, (1100, 1100)).astype(np.uint8)
+    write(path, classes, known)
+    size = path.stat().st_size
+    for file in tmp_path.iterdir():
+        file.unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (size // 4, size - 2000, size - 10):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(DiskError, match=r"map.tif: could not be written"):
+                write(path, classes, known)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not list(tmp_path.iterdir())
 
 
 ENDLESS = """
