@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import json
 
 import identity
@@ -8,7 +9,7 @@ import rasterio
 
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import DatasetError, SceneError, SensorError
-from rsjax.input.preprocess import Inputs
+from rsjax.input.preprocess import Inputs, preprocess
 from rsjax.mapping import scene, scene_files
 
 FINE, COARSE, RADAR = ("B02", "B03"), ("B05", "B06"), ("VV", "VH")
@@ -60,6 +61,20 @@ def test_bands_are_found_by_name_wherever_they_are(tmp_path):
         np.testing.assert_array_equal(found["s2_10m_1"], expected)
         np.testing.assert_array_equal(found["s2_20m_1"], image[3:])  # given at 10 m, taken so
         assert found["s2_10m_1"].dtype == np.uint16
+
+
+def test_a_time_series_is_named_step_by_step(tmp_path):
+    image = pixels(4, (8, 8))
+    spec = dataclasses.replace(SPECS["s2_10m"], steps=0)
+    takes = Inputs({"s2": spec}, ("sentinel2_l2a/B02@1", "sentinel2_l2a/B03@0"), (0.0, 0.0),
+                   (1.0, 2.0), (8, 8))  # fmt: skip
+    path = identity.write(tmp_path / "a.tif", image, ("B02@0", "B03@0", "B02@1", "B03@1"))
+    opened = open_scene([path], takes)
+    entries = read(opened, (0, 8), (0, 8)).entries
+    batch = {name: np.moveaxis(block, 0, -1)[None] for name, block in entries.items()}
+    found = preprocess(opened.inputs(takes, 8, 8))(batch)
+    np.testing.assert_allclose(found[0, ..., 0], image[2])
+    np.testing.assert_allclose(found[0, ..., 1], image[1] / 2)
 
 
 def test_a_band_that_is_not_there_or_unclear_is_named(tmp_path):
