@@ -74,7 +74,7 @@ def compile_for(
         confidence: one of `CONFIDENCES`, or 'none'.
         probabilities: whether those of all classes are wanted.
         batch: windows computed at once; 0: about a million pixels on an accelerator, and
-            65,536 on a CPU.
+            65,536 on a CPU, an eighth of it with symmetries.
 
     Raises:
         ConfigError: an unknown option.
@@ -93,7 +93,8 @@ def compile_for(
     everywhere = NamedSharding(mesh, PartitionSpec())
     spread = NamedSharding(mesh, PartitionSpec("windows"))
     pixels = 2**16 if devices[0].platform == "cpu" else 2**20
-    wanted = batch or max(1, pixels // window**2)
+    ways = 8 if tta == "d4" else 1  # of a window, all at once
+    wanted = batch or max(1, pixels // window**2 // ways)
     batch = len(devices) * -(-wanted // len(devices))
     logits = averaging.logits_of([(model.module, inputs)], model.task.kind, tta)
     activation = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[model.task.kind]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import logging
@@ -25,7 +26,7 @@ import rsjax
 from rsjax import bundle, sealed
 from rsjax.bundle import Model
 from rsjax.datasets.scene_area import Area
-from rsjax.mapping import compute, scene, scene_files, tiling, writer
+from rsjax.mapping import compute, scene, scene_check, scene_files, tiling, writer
 from rsjax.mapping.pieces import Piece, Plan, Run
 from rsjax.mapping.scene import Scene
 
@@ -131,16 +132,18 @@ def write_map(
             path, plan.area, classes, provenance, options.confidence, options.probabilities
         ) as out,
     ):
-        scene.check_values(opened, pool)
+        scene_check.check_values(opened, pool)
         run = Run(opened, plan, network, pool, waits, len(classes))
-        _write_behind(run.cells() if plan.coarse else run.pixels(), out, plan.area.height, waits)
+        # Closed at once where something fails: its threads would go on reading.
+        with contextlib.closing(run.cells() if plan.coarse else run.pixels()) as pieces:
+            _write_behind(pieces, out, plan.area.height, waits)
         start = time.perf_counter()
         files = out.finish()
         waits["finishing"] += time.perf_counter() - start
     seconds = time.perf_counter() - begun
     pixels = opened.area.height * opened.area.width
-    notes = tuple(scene.warnings(opened, model.inputs))
-    return Made(tuple(files), pixels, seconds, dict(waits), notes)
+    known = tuple(scene_check.notes(opened, model.inputs))
+    return Made(tuple(files), pixels, seconds, dict(waits), known)
 
 
 def _threads() -> int:

@@ -10,7 +10,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import jax
 import numpy as np
@@ -63,7 +63,7 @@ class Run:
     waits: dict[str, float]
     classes: int
 
-    def pixels(self) -> Iterator[Piece]:
+    def pixels(self) -> Generator[Piece, None, None]:
         """Rows of the map, of windows that are blended."""
         plan, size = self.plan, self.scene.area
         left, network = plan.columns.starts[0], self.network
@@ -90,7 +90,7 @@ class Run:
                 rows.missing[:done, : size.width],
             )
 
-    def cells(self) -> Iterator[Piece]:
+    def cells(self) -> Generator[Piece, None, None]:
         """Rows of cells, one for each window."""
         plan, network = self.plan, self.network
         starts = np.array(plan.columns.starts, np.int32)

@@ -88,7 +88,7 @@ def test_coarser_bands_and_units_and_temperature(tmp_path, monkeypatch):
         "s2_10m": ImageSpec("sentinel2_l2a", ("B02", "B03"), 16, 16, "uint16", "reflectance", 10.0),
         "s2_20m": ImageSpec("sentinel2_l2a", ("B05", "B06"), 8, 8, "uint16", "reflectance", 20.0),
     }
-    run = identity.save(tmp_path / "run", monkeypatch, specs, side=16, temperature=2.0)
+    run = identity.save(tmp_path / "run", monkeypatch, specs, side=16, temperature=2.0, grid=32)
     store = np.round(pixels * 1e4 + 1000).astype(np.uint16)  # of baseline 04.00
     identity.write(tmp_path / "fine.tif", store[:2], ("B02", "B03"))
     low = np.round(coarse * 1e4 + 1000).astype(np.uint16)
@@ -96,7 +96,7 @@ def test_coarser_bands_and_units_and_temperature(tmp_path, monkeypatch):
     identity.write(tmp_path / "six.tif", low[1:], None, side=20.0)
     given = [str(tmp_path / "fine.tif"), f"B05={tmp_path}/five.tif", f"B06={tmp_path}/six.tif"]
     unit = ["reflectance_1e4_offset1000"]
-    mapper.write_map(run, given, tmp_path / "map.tif", (), unit, Options(overlap=6))
+    mapper.write_map(run, given, tmp_path / "map.tif", (), unit, Options(overlap=6, tta="d4"))
     full = np.concatenate([pixels[:2], coarse.repeat(2, 1).repeat(2, 2)[:, :21, :34]])
     expected = identity.softmax(full / 0.1 / 2)
     codes = opened(tmp_path / "map.tif")[0][0]

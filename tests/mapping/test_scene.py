@@ -10,7 +10,7 @@ import rasterio
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import DatasetError, SceneError, SensorError
 from rsjax.input.preprocess import Inputs, preprocess
-from rsjax.mapping import scene, scene_files
+from rsjax.mapping import scene, scene_check, scene_files
 
 FINE, COARSE, RADAR = ("B02", "B03"), ("B05", "B06"), ("VV", "VH")
 SPECS = {
@@ -195,16 +195,16 @@ def test_units_are_stated_once_and_checked_against_the_values(tmp_path):
     with pytest.raises(SensorError, match="do not come in 'db'"):
         open_scene([path], takes, unit=("db",))
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        scene.check_values(open_scene([path], takes), pool)
+        scene_check.check_values(open_scene([path], takes), pool)
         with pytest.raises(SceneError, match=r"band B02 has the median .*--unit="):
-            scene.check_values(open_scene([path], takes, unit=("reflectance",)), pool)
+            scene_check.check_values(open_scene([path], takes, unit=("reflectance",)), pool)
         small = (pixels(2, (40, 40)) / 1e4).astype(np.float32)
         path = identity.write(tmp_path / "b.tif", small, FINE)
         with pytest.raises(SceneError, match="reaches beyond 2"):
-            scene.check_values(open_scene([path], takes), pool)
-        scene.check_values(open_scene([path], takes, unit=("reflectance",)), pool)
+            scene_check.check_values(open_scene([path], takes), pool)
+        scene_check.check_values(open_scene([path], takes, unit=("reflectance",)), pool)
     far = open_scene([identity.write(tmp_path / "c.tif", pixels(2), FINE, side=30.0)], takes)
-    assert "30 m" in scene.warnings(far, takes)[0]
+    assert "30 m" in scene_check.notes(far, takes)[0]
 
 
 def test_products_bring_their_unit_and_lists_their_names(tmp_path):
