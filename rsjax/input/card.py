@@ -7,7 +7,6 @@ that the shards were written to. The same shards in the same place give the same
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 from rsjax.datasets import describe
@@ -16,6 +15,7 @@ from rsjax.datasets.info import DatasetInfo
 from rsjax.input.manifest import Manifest
 
 FILE = "README.md"
+PLACE = "DATA_DIR"  # stands for the folder of all prepared data, which may move
 SHOWN = 20  # skipped samples that are named; the manifest names all
 STEPS = 4  # of a series of varying length, in the run sheet
 SIDE = 256  # pixels, of images of varying size, in the run sheet
@@ -77,21 +77,19 @@ def get_config():
     return head + "\n".join(f"    {line}" for line in body)
 
 
-def beside(made: Manifest, root: str) -> str:
+def beside(made: Manifest) -> str:
     """The card of prepared shards: the dataset's, with what was counted, computed and skipped.
 
     Args:
         made: the manifest.
-        root: folder or URL of the shards, `data_dir/name/version`.
     """
     info = made.info
-    data_dir = root.removesuffix(f"/{info.name}/{info.version}")
     options = [f"--option={key}={_option(value)}" for key, value in sorted(made.options.items())]
     command = " ".join(
         [
             "python -m rsjax.prepare",
             f"--dataset={info.name}",
-            f"--source=DIR --data_dir={shlex.quote(data_dir)}",
+            f"--source=DIR --data_dir={PLACE}",
             *options,
         ]
     )
@@ -119,10 +117,14 @@ def beside(made: Manifest, root: str) -> str:
         counts = {split: entry["mask_counts"] for split, entry in made.splits.items()}
         found = made.mask_nomenclature or made.nomenclature
         parts.append(describe.classes("Mask, in pixels", found, counts))
-    read = _TO_READ.format(root=json.dumps(root), split=next(iter(made.splits)))
+    read = _TO_READ.format(
+        root=json.dumps(f"{PLACE}/{info.name}/{info.version}"), split=next(iter(made.splits))
+    )
     parts += [
         describe.statistics(info, made.statistics, made.statistics_origin),
         describe.known_defects(info.name),
+        f"`{PLACE}` below stands for the folder or bucket that holds "
+        f"`{info.name}/{info.version}`, with this card: equal shards have equal cards.",
         f"## How they were made\n\n```\n{command}\n```\n\n"
         + table(
             ("", ""),
@@ -133,7 +135,7 @@ def beside(made: Manifest, root: str) -> str:
             ],
         ),
         "## How to train\n\nA run sheet to start from, not a tuned recipe; save it as "
-        f"`{info.name}.py`:\n\n```python\n{run_sheet(info, data_dir)}\n```\n\n```\n"
+        f"`{info.name}.py`:\n\n```python\n{run_sheet(info, PLACE)}\n```\n\n```\n"
         f"python -m rsjax.main --config={info.name}.py --workdir=runs/{info.name}\n```",
         f"## How to read them without rsjax\n\n```python\n{read}\n```",
     ]

@@ -99,7 +99,7 @@ def publish(
                 for split, parts in by_split.items()
             },
         )
-        page = card.beside(made, job.root)
+        page = card.beside(made)
         if hasattr(dataset, "report"):  # of datasets that rsjax splits by place
             page += leakage.page(dataset.report())
         sealed.replace(stage / card.FILE, page.encode())

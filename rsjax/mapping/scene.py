@@ -229,8 +229,9 @@ def _part(
         flags = opened.mask_flag_enums[indexes[0] - 1]
         masked = MaskFlags.per_dataset in flags
         rows, block = opened.block_shapes[indexes[0] - 1]
-        if not masked and all(value is None for value in given):
-            raster.check_written(opened, layer.path)
+        if not masked:
+            for value in set(given):
+                raster.check_written(opened, layer.path, value)
     nodata = tuple(None if v is None or not _holds(dtype, v) else float(v) for v in given)
     low, high = sensors.valid_range(spec.sensor, unit)
     hard = tuple(value is not None and not low <= value <= high for value in nodata)
