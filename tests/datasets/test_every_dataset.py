@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import toy
 from PIL import Image
+from reported import undrawn
 
 from rsjax import datasets
 from rsjax.datasets import base
@@ -107,7 +108,8 @@ def test_every_dataset_the_whole_way(prepared, tmp_path):
             "eval.bootstrap": 0,
         },
     )
-    scalars = loop.train_and_evaluate(config, tmp_path / "run")
+    with undrawn():
+        scalars = loop.train_and_evaluate(config, tmp_path / "run")
     assert np.isfinite(scalars["loss"])
     told = json.loads((tmp_path / "run" / "eval" / f"{test}.json").read_text())
     records = ShardSource(root, test, columns=["mask" if segmentation else "label"])

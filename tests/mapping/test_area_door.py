@@ -20,6 +20,8 @@ from rsjax.errors import ConfigError, SampleError, SceneError
 from rsjax.landcover import nomenclature
 from rsjax.mapping import area_table, hectares, landmap, pixel_area, regions, sampling
 
+pytestmark = pytest.mark.once
+
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = nomenclature.load("worldcover")
 TREES, WATER = CLASSES.index("Tree cover"), CLASSES.index("Permanent water bodies")

@@ -15,6 +15,8 @@ from rsjax.landcover import Nomenclature
 from rsjax.mapping import compute, mapper, tiling
 from rsjax.mapping.mapper import Options
 
+pytestmark = pytest.mark.once
+
 
 def opened(path):
     with rasterio.open(path) as raster:

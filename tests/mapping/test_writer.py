@@ -20,6 +20,8 @@ from rsjax.datasets.scene_area import Area
 from rsjax.errors import DiskError, RsjaxError
 from rsjax.mapping import writer
 
+pytestmark = pytest.mark.once
+
 CRS = rasterio.crs.CRS.from_epsg(32633)
 TRANSFORM = rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)
 
