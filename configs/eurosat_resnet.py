@@ -3,6 +3,7 @@
     python -m rsjax.prepare --dataset=eurosat --source=EuroSAT_RGB.zip
     python -m rsjax.main --config=configs/eurosat_resnet.py              # one GPU, or better
     python -m rsjax.main --config=configs/eurosat_resnet.py:cpu          # two cores, half an hour
+    python -m rsjax.main --config=configs/eurosat_resnet.py:demo         # simulated, no download
 
 The split is that of `rsjax.datasets.eurosat`: of each class 20 % test and 8 % validation, chosen by
 the sha256 of the file name. The best validation epoch is tested once.
@@ -17,9 +18,9 @@ from rsjax import config as configs
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-    """The run sheet: variant 'full' or 'cpu'."""
-    if variant not in ("full", "cpu"):
-        raise ValueError(f"configs/eurosat_resnet.py:{variant}: choose of full, cpu")
+    """The run sheet: variant 'full', 'cpu' or 'demo'."""
+    if variant not in ("full", "cpu", "demo"):
+        raise ValueError(f"configs/eurosat_resnet.py:{variant}: choose of full, cpu, demo")
     c = configs.base().unlock()
     c.name = f"eurosat_resnet_{variant}"
 
@@ -47,7 +48,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     c.augment.contrast_std = 0.1
     c.augment.cutmix_alpha = 1.0
 
-    if variant == "cpu":  # a small model, and many epochs of it: seven convolutions, 0.3 M values
+    if variant in ("cpu", "demo"):
+        # A small model, and many epochs of it: seven convolutions, 0.3 M values.
         c.task.label_smoothing = 0.0
         fields = {"stem": "standard", "width": 32, "stage_sizes": (1, 1, 1)}
         c.model.fields = ml_collections.ConfigDict(fields)
@@ -65,4 +67,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
         c.augment.contrast_std = 0.0
         c.augment.cutmix_alpha = 0.0
         c.log_every_steps = 100
+    if variant == "demo":
+        c.data.data_dir = "data/simulated"
+        c.data.simulate_samples = 1000
+        c.total_epochs = 8.0
+        c.log_every_steps = 10
     return c.lock()

@@ -2,6 +2,7 @@
 
     python -m rsjax.prepare --dataset=ucmerced --source=UCMerced_LandUse.zip
     python -m rsjax.main --config=configs/ucmerced_resnet.py
+    python -m rsjax.main --config=configs/ucmerced_resnet.py:demo        # simulated, no download
 
 Some images are not exactly 256 x 256 pixels: they are cropped, or padded by reflection, about
 their centre (`data.fit_px`). Published for a ResNet-50 pretrained on ImageNet, on another split:
@@ -15,10 +16,12 @@ import ml_collections
 from rsjax import config as configs
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """The run sheet."""
+def get_config(variant: str = "full") -> ml_collections.ConfigDict:
+    """The run sheet: variant 'full' or 'demo'."""
+    if variant not in ("full", "demo"):
+        raise ValueError(f"configs/ucmerced_resnet.py:{variant}: choose of full, demo")
     c = configs.base().unlock()
-    c.name = "ucmerced_resnet"
+    c.name = "ucmerced_resnet" if variant == "full" else "ucmerced_resnet_demo"
 
     c.data.dataset = "ucmerced"
     c.data.bands = ("rgb/red", "rgb/green", "rgb/blue")
@@ -42,4 +45,20 @@ def get_config() -> ml_collections.ConfigDict:
     c.augment.max_zoom = 1.5
     c.augment.brightness_std = 0.1
     c.augment.contrast_std = 0.1
+
+    if variant == "demo":
+        c.data.data_dir = "data/simulated"
+        c.data.simulate_samples = 420
+        c.data.grid_px = 64  # a sixteenth of the work
+        c.task.label_smoothing = 0.0
+        c.model.name = "resnet18"
+        fields = {"stem": "standard", "width": 32, "stage_sizes": (1, 1, 1)}
+        c.model.fields = ml_collections.ConfigDict(fields)
+        c.model.dtype = "float32"
+        c.batch_size = 32
+        c.eval_batch_size = 42
+        c.total_epochs = 20.0
+        c.optimizer.learning_rate = 3e-3
+        c.schedule.warmup_epochs = 1.0
+        c.log_every_steps = 10
     return c.lock()

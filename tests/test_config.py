@@ -11,6 +11,7 @@ FOLDER = pathlib.Path(__file__).parent.parent / "configs"
 SHEETS = [
     ("bigearthnet_resnet", ""), ("bigearthnet_resnet", "s1"), ("bigearthnet_resnet", "s1_s2"),
     ("bigearthnet_resnet", "demo"), ("eurosat_resnet", ""), ("eurosat_resnet", "cpu"),
+    ("eurosat_resnet", "demo"), ("ucmerced_resnet", "demo"),
     ("ucmerced_resnet", ""), ("bigearthnet_unet", ""), ("bigearthnet_unet", "corine_l1"),
     ("forty_unet", ""), ("forty_unet", "temporal"), ("forty_unet", "demo"),
     ("bigearthnet_unet", "demo"), ("bigearthnet_deeplab", ""), ("bigearthnet_deeplab", "corine_l3"),
