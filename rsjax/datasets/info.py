@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ImageSpec:
     """One image entry of an example: one sensor at one resolution, as on disk.
 
@@ -48,6 +48,13 @@ class ImageSpec:
     def missing_is_nan(self) -> bool:
         """Whether missing values are NaN."""
         return self.nodata is not None and math.isnan(self.nodata)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in every field; NaN as nodata equals NaN, which a dataclass's own way denies."""
+        return isinstance(other, ImageSpec) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_json().items()))
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain JSON types; what is not said is left out, NaN is the text 'nan'."""

@@ -139,3 +139,11 @@ def test_a_series_of_varying_length_has_the_steps_asked_for():
     series = np.random.default_rng(1).uniform(0, 4000, (2, 7, 6, 6, 2)).astype(np.float32)
     x = np.asarray(preprocess(inputs)({"s2": series}))
     np.testing.assert_allclose(x[..., 0], (series[:, 4, ..., 1] - 1001) / 301, rtol=1e-5, atol=1e-5)
+
+
+def test_nan_as_nodata_equals_itself_whoever_made_it():
+    one, other = (dataclasses.replace(SERIES["s2"], nodata=float("nan")) for _ in range(2))
+    assert one == other == SERIES["s2"]
+    assert len({one, other}) == 1
+    assert one != dataclasses.replace(one, nodata=0.0)
+    assert one != dataclasses.replace(one, steps=2)
