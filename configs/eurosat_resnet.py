@@ -9,7 +9,9 @@ The split is that of `rsjax.datasets.eurosat`: of each class 20 % test and 8 % v
 the sha256 of the file name. The best validation epoch is tested once.
 
 Hardware, time and metric of `:cpu`: two cores of an AMD EPYC, test accuracy 92.5 % after 22
-minutes (2026-11-23), see experiments/eurosat/README.md. The full recipe is not yet run.
+minutes (2026-11-23), see experiments/eurosat/README.md. The full recipe is not yet run. The demo:
+1,000 SIMULATED patches, test accuracy 0.995 against 0.100 of the class frequencies, which says
+nothing about real scenes; 59 s, data included (the same two cores, shared, 2026-11-25).
 """
 
 import ml_collections
