@@ -8,8 +8,8 @@ Some images are not exactly 256 x 256 pixels: they are cropped, or padded by ref
 their centre (`data.fit_px`). Published for a ResNet-50 pretrained on ImageNet, on another split:
 98.6 % (AiTLAS arena); from scratch 2,100 images give less.
 
-Hardware, time and metric: not yet run on the whole dataset. The demo: a small ResNet at 64 px on 420
-SIMULATED scenes, test accuracy 0.976 against 0.048 of the class frequencies, which says nothing
+Hardware, time and metric: not yet run on the whole dataset. The demo: a small ResNet at 64 px on
+420 SIMULATED scenes, test accuracy 0.976 against 0.048 of the class frequencies, which says nothing
 about real scenes; 65 s, data included (two shared cores of an AMD EPYC, 2026-11-25).
 """
 
