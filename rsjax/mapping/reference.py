@@ -49,7 +49,7 @@ def read(path: str | os.PathLike[str], land_map: LandMap, crs: str = "") -> Samp
     """Reads a labelled sample.
 
     Args:
-        path: a CSV file, or any vector file of points.
+        path: a CSV file, or a vector file of points (see `rsjax.vectors`).
         land_map: the map that is assessed.
         crs: coordinate system of x and y in a CSV; '' is that of the map.
 
