@@ -12,6 +12,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import inspect
 import logging
 import os
 import secrets
@@ -23,7 +24,7 @@ import numpy as np
 
 from rsjax import datasets, landcover, sealed, storage
 from rsjax.datasets.info import DatasetInfo
-from rsjax.errors import DatasetError, NomenclatureError, ShardError
+from rsjax.errors import ConfigError, DatasetError, NomenclatureError, ShardError
 from rsjax.input import histograms, notes, records, statistics
 from rsjax.input import manifest as manifests
 from rsjax.landcover import Nomenclature
@@ -60,8 +61,20 @@ class Job:
 
 @functools.lru_cache(maxsize=2)
 def open_dataset(name: str, source: str, options: tuple[tuple[str, Any], ...]) -> Any:
-    """The dataset, opened once in each worker process."""
-    return datasets.get(name)(source, **dict(options))
+    """The dataset, opened once in each worker process.
+
+    Raises:
+        ConfigError: an option that the dataset does not have.
+    """
+    make = datasets.get(name)
+    known = tuple(inspect.signature(make).parameters)[1:]  # after the source
+    for option, _ in options:
+        if option not in known:
+            raise ConfigError(
+                f"--option={option}: {name} has no such option; "
+                + (f"it has {', '.join(known)}" if known else "it has none")
+            )
+    return make(source, **dict(options))
 
 
 @functools.lru_cache(maxsize=1)

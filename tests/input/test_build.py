@@ -11,7 +11,7 @@ import pytest
 
 from rsjax import datasets, landcover
 from rsjax.datasets.simulate import simulate
-from rsjax.errors import DatasetError, RsjaxError, ShardError
+from rsjax.errors import ConfigError, DatasetError, RsjaxError, ShardError
 from rsjax.input import build, notes, shards, verify
 from rsjax.input import manifest as manifests
 from rsjax.input.source import ShardSource
@@ -247,6 +247,15 @@ def test_other_options_do_not_mix_in_one_folder(download, prepared, tmp_path):
     copy_of(prepared, tmp_path)
     with many_shards(), pytest.raises(ShardError, match=r"options(.|\n)*Use another --data_dir"):
         build.build("bigearthnet", download, tmp_path, {"maps": False}, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("eurosat", "it has split_rule"), ("epfl_roofs", "it has none")]
+)
+def test_an_option_that_a_dataset_does_not_have_is_one_message(name, told, tmp_path):
+    with pytest.raises(ConfigError, match=rf"--option=nope: {name} has no such option; {told}"):
+        build.build(name, tmp_path, tmp_path / "data", {"nope": 1}, workers=1)
+    assert not (tmp_path / "data").exists()
 
 
 def test_damaged_samples_stop_the_run_or_are_listed(download, tmp_path):
