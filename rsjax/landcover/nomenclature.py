@@ -256,15 +256,16 @@ def read_csv(path: str | pathlib.Path) -> Nomenclature:
     """A nomenclature from a CSV file; its name is the file's stem.
 
     The file begins with `# title: ...` and `# source: ...` (and `# parent: name` where each class
-    has one), then a header and one row a class: code, name, colour, parent, ignore. Rows with
-    `yes` under `ignore` are codes that mean "not labelled"; they need no colour.
+    has one), then a header and one row a class: code, name, colour, parent, ignore. The last two
+    may be left out, as may the first lines: the source is "not stated" then. Rows with `yes` under
+    `ignore` are codes that mean "not labelled"; they need no colour.
 
     Raises:
         NomenclatureError: a missing or malformed file, an unknown parent, or any inconsistency
             that `Nomenclature` refuses.
     """
     path = pathlib.Path(path)
-    comments, rows = tables.read(path, _COLUMNS)
+    comments, rows = tables.read(path, _COLUMNS, optional=("parent", "ignore"))
     classes, ignore = [], []
     parent = comments.get("parent", "")
     for line, row in rows:
@@ -289,7 +290,7 @@ def read_csv(path: str | pathlib.Path) -> Nomenclature:
         return Nomenclature(
             name=path.stem,
             title=comments.get("title", path.stem),
-            source=comments["source"],
+            source=comments.get("source", "not stated"),
             codes=tuple(c[0] for c in classes),
             names=tuple(c[1] for c in classes),
             colours=tuple(c[2] for c in classes),

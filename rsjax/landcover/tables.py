@@ -11,20 +11,20 @@ FOLDER = pathlib.Path(__file__).parent
 
 
 def read(
-    path: pathlib.Path, columns: list[str]
+    path: pathlib.Path, columns: list[str], optional: tuple[str, ...] = ()
 ) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]]:
     """The comments and rows of a table.
 
     Args:
-        path: a UTF-8 CSV file that begins with `# key: value` lines.
-        columns: the header it must have.
+        path: a UTF-8 CSV file, whose `# key: value` lines come first.
+        columns: those of its header, in their order.
+        optional: those that it may leave out; their cells are empty then.
 
     Returns:
         The comments by key, and the rows as (line number, {column: text}).
 
     Raises:
-        NomenclatureError: no such file, another header, a row with more or fewer columns, or a
-            file without `# source: ...`.
+        NomenclatureError: no such file, another header, or a row with more or fewer columns.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -35,21 +35,25 @@ def read(
     for line in lines[:start]:
         key, _, value = line.removeprefix("#").partition(":")
         comments[key.strip()] = value.strip()
-    if not comments.get("source"):
-        raise NomenclatureError(f"{path}: no line `# source: ...` at its beginning")
     reader = csv.reader(lines[start:])
     header = next(reader, [])
-    if header != columns:
-        raise NomenclatureError(f"{path}:{start + 1}: header {header}, expected {columns}")
+    absent = [column for column in optional if column not in header]
+    if header != [column for column in columns if column not in absent]:
+        spare = f" ({', '.join(optional)} may be left out)" if optional else ""
+        raise NomenclatureError(
+            f"{path}:{start + 1}: header {','.join(header)!r}, "
+            f"expected {','.join(columns)!r}{spare}"
+        )
     rows = []
     for cells in reader:
         number = start + reader.line_num
-        if len(cells) != len(columns):
+        if len(cells) != len(header):
             raise NomenclatureError(
-                f"{path}:{number}: {len(cells)} columns, expected {len(columns)} "
-                f"({', '.join(columns)}); quote names that contain commas"
+                f"{path}:{number}: {len(cells)} columns, expected {len(header)} "
+                f"({', '.join(header)}); quote names that contain commas"
             )
-        rows.append((number, dict(zip(columns, (cell.strip() for cell in cells), strict=True))))
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        rows.append((number, row | dict.fromkeys(absent, "")))
     return comments, rows
 
 

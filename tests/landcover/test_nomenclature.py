@@ -487,8 +487,8 @@ def test_json_of_another_version_or_damaged_is_refused():
         ("Shrubland,", "Shrubland, low,", r"worldcover\.csv:5: 6 columns, expected 5"),
         ("#ffbb22,,", "#ffbb22,3,", r"csv:5: a parent, but no line `# parent: name`"),
         ("0,No data,,,yes", "0,No data,,,no", r"csv:15: 'no' under ignore"),
-        ("code,name,", "id,name,", r"csv:3: header \['id', "),
-        ("# source:", "# from:", "no line `# source: ...`"),
+        ("code,name,", "id,name,", r"csv:3: header 'id,name,.*parent, ignore may be left out"),
+        (",parent,ignore", ",ignore,parent", r"csv:3: header "),
     ],
 )
 def test_a_damaged_table_names_file_and_fault(tmp_path, old, new, message):
@@ -499,6 +499,14 @@ def test_a_damaged_table_names_file_and_fault(tmp_path, old, new, message):
     with pytest.raises(NomenclatureError, match=message) as caught:
         read_csv(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_short_table_is_enough(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("code,name,colour,ignore\n1,water,#0000ff,\n2,town,#ff0000,\n9,cloud,,yes\n")
+    found = read_csv(path)
+    assert (found.codes, found.names, found.ignore) == ((1, 2), ("water", "town"), (9,))
+    assert (found.title, found.source, found.parents) == ("mine", "not stated", (None, None))
 
 
 @pytest.mark.parametrize(
