@@ -27,6 +27,7 @@ from fault import lab as tools
 
 FAMILIES = (
     "killing", "signals", "disk", "damage", "workers", "jobs", "numbers", "hostile", "typos",
+    "downloads",
 )  # fmt: skip
 
 

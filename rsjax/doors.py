@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from rsjax.input.manifest import Manifest
 
 
+# Dependencies that tell as information where they found credentials, or what they also raise.
+_TALKATIVE = ("botocore", "rasterio")
+
+
 def run(main: Callable[[Sequence[str]], Any]) -> None:
     """Runs a command; an error that the user can mend is one message and exit status 1."""
 
     def guarded(argv: Sequence[str]) -> None:
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             main(argv)
         except RsjaxError as error:

@@ -5,7 +5,6 @@ Run it again after an interruption: finished shards are kept. `--verify` rereads
 `--simulate=N` first writes a simulated download of N samples, in the official layout, to --source.
 """
 
-import logging
 from collections.abc import Sequence
 
 from absl import flags
@@ -40,7 +39,6 @@ def main(argv: Sequence[str]) -> None:
     from rsjax.datasets.simulate import simulate
     from rsjax.input import build, verify
 
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # tells where it found credentials
     data_dir = doors.require("data_dir", DATA_DIR.value, "data")
     if VERIFY.value and not SOURCE.value:
         root = verify.find(data_dir, dataset)

@@ -52,6 +52,15 @@ def test_no_module_imports_tensorflow(tmp_path):
     assert found.returncode == 0, found.stderr
 
 
+def test_what_a_dependency_also_raises_is_not_told_before_the_message():
+    code = ("import logging; from rsjax import doors\n"
+            "doors.run(lambda argv: logging.getLogger('rasterio._env').info('GDAL said'))")  # fmt: skip
+    ended = subprocess.run(
+        [sys.executable, "-c", code], check=False, text=True, capture_output=True
+    )
+    assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

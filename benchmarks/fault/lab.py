@@ -44,7 +44,7 @@ def get_config():
 
 
 MESSAGE = re.compile(
-    r"^(?:(?:Rsjax|Config|Nomenclature|Sensor|Dataset|Shard|Checkpoint|Bundle|Disk)Error: .*|"
+    r"^(?:(?:Rsjax|Config|Nomenclature|Sensor|Dataset|Shard|Checkpoint|Bundle|Disk|Scene|Damaged)Error: .*|"
     r".*(?:is damaged|gone or damaged|asked to stop|stopped by|left out).*)$",
     re.MULTILINE,
 )
