@@ -44,7 +44,8 @@ def get_config():
 
 
 MESSAGE = re.compile(
-    r"^(?:(?:Rsjax|Config|Nomenclature|Sensor|Dataset|Shard|Checkpoint|Bundle|Disk|Scene|Damaged)Error: .*|"
+    r"^(?:(?:Rsjax|Config|Nomenclature|Sensor|Dataset|Damaged|Scene|Shard|Checkpoint|Bundle|Disk)"
+    r"Error: .*|"
     r".*(?:is damaged|gone or damaged|asked to stop|stopped by|left out).*)$",
     re.MULTILINE,
 )
