@@ -192,7 +192,8 @@ def _legend(page: Page) -> str:
     return (
         f'<table id="legend"><thead><tr><th scope="col"><span class="unseen">shown</span></th>'
         f'<th scope="col">class</th><th scope="col">share{was}</th>'
-        f'<th scope="col">hectares{was}</th></tr></thead><tbody>{"".join(rows)}</tbody></table>{none}'
+        f'<th scope="col">hectares{was}</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>{none}"
     )
 
 

@@ -95,9 +95,7 @@ def draw(
     said += f"; black to white: {', '.join(how)}"
     said += f", percentiles {STRETCH[0]:g} and {STRETCH[1]:g}" if how[0] != "0 to 255" else ""
     if factor > 1:
-        said += (
-            f"; mean over {factor} x {factor} pixels, from the files' overviews if they have any"
-        )
+        said += f"; mean over {factor} x {factor} pixels, of overviews where there are any"
     return Picture(rgba, box, factor, said, tuple(boxes))
 
 
@@ -207,7 +205,8 @@ def _plane(
             low, high = 0.0, 255.0  # a picture already
         else:
             shrink = max(1.0, max(shape) / _LOOK_PX)
-            values, gone = read(window, tuple(max(1, round(n / shrink)) for n in shape))
+            look = (round(shape[0] / shrink) or 1, round(shape[1] / shrink) or 1)
+            values, gone = read(window, look)
             there = values[~gone & np.isfinite(values)]
             low, high = np.percentile(there, STRETCH).tolist() if there.size else (0.0, 1.0)
         plane, missing = np.empty(shape, np.uint8), np.empty(shape, bool)

@@ -98,8 +98,8 @@ def write(
         }
     if picture is not None:
         about |= {"scene": ", ".join(picture.files), "scene drawn": picture.said}
-        if len(picture.files) and trust_transform:
-            about["coordinate systems"] = "of files with one transform taken for one, as asked"
+    if trust_transform:
+        about["coordinate systems"] = "files of one transform are taken for one grid, as asked"
     about |= {"page": f"rsjax {rsjax.__version__}, {_today()}"}
     made = view_page.Page(
         land_map=land_map,
