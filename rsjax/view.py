@@ -33,7 +33,7 @@ TRUST_TRANSFORM = flags.DEFINE_bool(
 def main(argv: Sequence[str]) -> None:
     """Writes the page as the flags say."""
     given = list(argv[1:])
-    if MAP.value and given and not SCENE.value:
+    if MAP.value and given:
         raise ConfigError(f"arguments {given} beside --map; give the scene as --scene=...")
     if SCENE.value and len(given) > 1:
         raise ConfigError(f"arguments {given[1:]} beside --scene; give the scene in one way")

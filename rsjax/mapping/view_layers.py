@@ -123,8 +123,8 @@ def same_grid(
             "Bring the files to one with gdalwarp -t_srs; or, if both names mean one grid, say "
             "--trust_transform"
         )
-    apart = np.array(~land_map.transform @ transform).reshape(3, 3) - np.eye(3)
-    moved = np.abs(apart[:2, :2]).max() * max(land_map.shape) + np.abs(apart[:2, 2]).max()
+    apart = relative(land_map.transform, transform) - np.eye(2, 3)
+    moved = np.abs(apart[:, :2]).max() * max(land_map.shape) + np.abs(apart[:, 2]).max()
     if shape != land_map.shape or moved > rasters.SAME:
         raise SceneError(
             f"{path}: {shape[0]} x {shape[1]} pixels, transform {tuple(transform)[:6]}, but "
@@ -132,6 +132,18 @@ def same_grid(
             f"{tuple(land_map.transform)[:6]}; expected the same grid. Bring it there with "
             "gdalwarp -te -ts -r near"
         )
+
+
+def relative(ours: rasterio.Affine, theirs: rasterio.Affine) -> np.ndarray:
+    """(col, row, 1) of one grid to (col, row) of another: (2, 3).
+
+    Args:
+        ours: transform of the grid to come to.
+        theirs: transform of the grid to come from.
+    """
+    # About our corner: sums of large numbers would round.
+    here, there = (np.array(one).reshape(3, 3) for one in (ours, theirs))
+    return np.linalg.solve(here[:2, :2], there[:2] - [[0, 0, x] for x in here[:2, 2]])
 
 
 def confidence(land_map: LandMap, thin: Thinning) -> tuple[np.ndarray | None, str, str]:
@@ -168,4 +180,4 @@ def confidence(land_map: LandMap, thin: Thinning) -> tuple[np.ndarray | None, st
                 f"{path}: cannot be read ({error}), expected a whole file; write the map again, or "
                 "move this file away"
             ) from error
-    return layer, meaning, ""
+    return layer, meaning.partition(": ")[2] or meaning, ""

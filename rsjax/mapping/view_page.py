@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
 import string
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -26,6 +27,7 @@ from rsjax.mapping.view_scene import Picture
 SCRIPTS = ("layers", "camera", "paint", "identify", "legend", "input")  # in this order
 _LOSSLESS = 2**19  # pixels: larger scenes are compressed with loss
 _QUALITY = 85
+_OVER_SCENE = 70  # percent: opacity of the map at first, where there is a scene under it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +65,8 @@ def document(page: Page) -> str:
     """The page as HTML."""
     files = resources.files("rsjax.mapping") / "view_static"
     script = "\n".join((files / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
-    name = page.land_map.path.rpartition("/")[2]
     parts = {
-        "title": escape(name),
+        "title": escape(_short(page.land_map.path)),
         "css": (files / "page.css").read_text("utf-8"),
         "script": script,
         "data": json.dumps(_data(page), separators=(",", ":")).replace("<", "\\u003c"),
@@ -73,6 +74,7 @@ def document(page: Page) -> str:
         "summary": escape(summary(page)),
         "notes": "".join(f'<p class="note">{escape(note)}.</p>' for note in page.notes),
         "modes": _modes(page),
+        "opacity": str(100 if page.picture is None else _OVER_SCENE),
         "legend": _legend(page),
         "about": "".join(
             f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in page.about.items()
@@ -109,6 +111,11 @@ def _data(page: Page) -> dict[str, Any]:
         "degrees": land_map.crs.is_geographic,
         "place": page.place,
         "meaning": page.meaning,
+        "titles": {
+            "map": _short(land_map.path),
+            "before": page.before and f"before: {_short(page.before)}",
+            "scene": "scene",
+        },
         "scene": None if page.picture is None else {"box": page.picture.box},
         "counts": {
             name: {str(v): int(found[v]) for v in np.flatnonzero(found)}
@@ -121,6 +128,11 @@ def _data(page: Page) -> dict[str, Any]:
             )
         ],
     }
+
+
+def _short(path: str) -> str:
+    """A file's name without its folder."""
+    return os.path.basename(path)
 
 
 def _images(page: Page) -> str:
@@ -153,7 +165,7 @@ def _modes(page: Page) -> str:
     if len(ways) == 1:
         return ""
     return (
-        '<fieldset class="modes"><legend>Show</legend>'
+        '<fieldset class="modes"><legend class="unseen">Show</legend>'
         + "".join(
             f'<label><input type="radio" name="mode" value="{value}"'
             f"{' checked' if value == 'over' else ''}> {words}</label>"

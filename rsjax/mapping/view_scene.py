@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from rsjax.datasets import raster as rasters
 from rsjax.errors import DatasetError, SceneError
-from rsjax.mapping import landmap, scene_files, view_bands, writer
+from rsjax.mapping import landmap, scene_files, view_bands, view_layers, writer
 from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.scene_files import Layer
 
@@ -140,9 +140,7 @@ def _box(
             "scene to the map's with gdalwarp -t_srs; or, if both names mean one grid, say "
             "--trust_transform"
         )
-    # About the map's corner: sums of large numbers would round.
-    ours, theirs = (np.array(one).reshape(3, 3) for one in (land_map.transform, transform))
-    relative = np.linalg.solve(ours[:2, :2], theirs[:2] - [[0, 0, x] for x in ours[:2, 2]])
+    relative = view_layers.relative(land_map.transform, transform)
     scale = relative[0, 0]
     k = float(round(scale)) if scale >= 1 else 1 / round(1 / scale) if scale > 0.001 else 0.0
     finest = min(1.0, k)

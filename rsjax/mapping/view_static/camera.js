@@ -1,6 +1,6 @@
 // Where the map lies on the screen: `scale` screen pixels a pixel of the map, whose corner is at
 // (left, top) of the canvas.
-const camera = { scale: 1, left: 0, top: 0 };
+const camera = { scale: 1, left: 0, top: 0, fitted: false };
 const canvas = $("canvas");
 const LARGEST = 64; // screen pixels a pixel
 
@@ -12,6 +12,7 @@ function fit() {
   camera.scale = 0.96 * fitScale();
   camera.left = (canvas.clientWidth - camera.scale * data.cols) / 2;
   camera.top = (canvas.clientHeight - camera.scale * data.rows) / 2;
+  camera.fitted = true;
   repaint();
 }
 
@@ -31,6 +32,7 @@ function pan(x, y) {
   const within = (at, size, room) => Math.min(room - keep, Math.max(keep - size, at));
   camera.left = within(camera.left + x, camera.scale * data.cols, canvas.clientWidth);
   camera.top = within(camera.top + y, camera.scale * data.rows, canvas.clientHeight);
+  camera.fitted = false;
   repaint();
 }
 

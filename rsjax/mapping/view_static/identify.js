@@ -1,5 +1,6 @@
 // Tells what the map has at a pixel.
 function identify(x, y) {
+  if (!layers.map) return;
   const [row, col] = toMap(x, y).map(Math.floor);
   if (row < 0 || col < 0 || row >= data.rows || col >= data.cols) return clear();
   // Of a thinned map, the pixel that is drawn for its neighbours too: the page knows no other.
@@ -31,8 +32,8 @@ function describe() {
   if (layers.before) pairs.push(["before", named(valueAt("before", row, col))]);
   if (layers.confidence) {
     const value = valueAt("confidence", row, col);
-    pairs.push(["confidence", value === NONE ? "none" : (value * 0.004).toFixed(3)]);
-    pairs.push(["", data.meaning]);
+    const text = value === NONE ? "none" : `${(value * 0.004).toFixed(3)}, ${data.meaning}`;
+    pairs.push(["confidence", text]);
   }
   if (data.factor > 1) {
     pairs.push(["drawn for", `${data.factor} × ${data.factor} pixels around it`]);

@@ -78,8 +78,11 @@ handle.addEventListener("keydown", (event) => {
 });
 
 readAll().then(() => {
+  $("opacity").dispatchEvent(new Event("input"));
   fit();
-  new ResizeObserver(repaint).observe(canvas);
+  // A map that was seen as a whole still is in a window of another size.
+  new ResizeObserver(() => camera.fitted ? fit() : repaint()).observe(canvas);
+  $("stage").setAttribute("aria-busy", "false");
 }, (error) => {
   $("fault").textContent = error.message || "The map's picture cannot be read.";
   $("fault").hidden = false;

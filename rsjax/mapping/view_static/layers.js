@@ -5,10 +5,18 @@ const NONE = 255; // no class, no confidence
 const layers = {}; // name -> {cols, rows, values: Uint8Array}
 let scene = null; // an image
 
+async function loaded(id) {
+  const image = $(id);
+  if (!image.complete) {
+    await new Promise((done) => { image.onload = image.onerror = done; });
+  }
+  if (!image.naturalWidth) throw new Error(`The picture ${id} of this page is damaged.`);
+  return image;
+}
+
 // Reads an image back as numbers, and counts them: some browsers alter pixels on purpose.
 async function readLayer(name) {
-  const image = $("layer-" + name);
-  await image.decode();
+  const image = await loaded("layer-" + name);
   const [cols, rows] = [image.naturalWidth, image.naturalHeight];
   const sheet = document.createElement("canvas");
   sheet.width = cols;
@@ -20,7 +28,7 @@ async function readLayer(name) {
   const strip = 256; // rows at once: four bytes a pixel are needed to read one
   for (let top = 0; top < rows; top += strip) {
     const height = Math.min(strip, rows - top);
-    const pixels = pen.getImageData(0, 0 + top, cols, height).data;
+    const pixels = pen.getImageData(0, top, cols, height).data;
     for (let i = 0, at = top * cols; i < pixels.length; i += 4, at++) {
       values[at] = pixels[i];
       counts[pixels[i]]++;
@@ -37,10 +45,7 @@ async function readLayer(name) {
 
 async function readAll() {
   for (const name of Object.keys(data.counts)) await readLayer(name);
-  if (data.scene) {
-    scene = $("layer-scene");
-    await scene.decode();
-  }
+  if (data.scene) scene = await loaded("layer-scene");
 }
 
 // The value of a layer at a pixel of the map.

@@ -24,10 +24,9 @@ function show(k, shown) {
 
 function setMode(mode) {
   state.mode = mode;
-  const names = { before: "before", scene: "scene" };
   for (const id of ["left", "right", "swipe"]) $(id).hidden = mode === "over";
-  $("left").textContent = names[mode] || "";
-  $("right").textContent = "map";
+  $("left").textContent = data.titles[mode] || "";
+  $("right").textContent = data.titles.map;
   setSwipe(state.swipe);
 }
 
