@@ -231,7 +231,7 @@ const classes = async (w, places) => { // as the page tells them, and as it draw
 };
 onload = async () => {
   while (frames.some((w) => w.document.getElementById("stage").ariaBusy !== "false")) await wait();
-  const [one, two] = frames, d = one.document, found = {};
+  const [one, two, three] = frames, d = one.document, found = {};
   found.sideways = frames.map((w) => w.document.documentElement).map((e) =>
     e.scrollWidth - e.clientWidth);
   d.getElementById("opacity").value = 100;
@@ -258,6 +258,14 @@ onload = async () => {
     d.getElementById("canvas").dispatchEvent(new one.KeyboardEvent("keydown", {key}));
   }
   found.keyed = d.getElementById("identify").textContent;
+  three.document.querySelector('#legend tr:nth-child(2) button').click();
+  await wait();
+  const c = three.document.getElementById("canvas");
+  const seen = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+  found.rare = 0;
+  for (let i = 0; i < seen.length; i += 4) {
+    found.rare += RARE.every((value, j) => seen[i + j] === value);
+  }
   document.title = JSON.stringify(found);
 };
 """
@@ -268,6 +276,9 @@ def test_a_browser_tells_and_draws_what_the_map_has(shown, tmp_path):
     path, codes, before, sure, image = shown
     large = random_map(tmp_path / "large.tif", (600, 400))
     thinned = view_write.write(tmp_path / "large.tif", max_px=256)
+    rare = np.full((600, 600), 10, np.uint8)
+    rare[100::150, 77::201] = 80  # 4 x 3 pixels, of which a small picture draws every third or so
+    dense = view_write.write(maps.write(tmp_path / "rare.tif", rare))
     random = np.random.default_rng(5)
     places = {
         "one": [[0, 0], [36, 49], *random.integers(0, (37, 50), (40, 2)).tolist()],
@@ -275,10 +286,11 @@ def test_a_browser_tells_and_draws_what_the_map_has(shown, tmp_path):
     }
     frames = "".join(
         f'<iframe src="{page.as_uri()}" style="width:{side}px;height:800px;border:0"></iframe>'
-        for page, side in ((path, 1280), (thinned, 390))
+        for page, side in ((path, 1280), (thinned, 390), (dense, 200))
     )
     file = tmp_path / "frames.html"
-    file.write_text(f"{frames}<script>const PLACES = {json.dumps(places)};{SCRIPT}</script>")
+    given = f"const PLACES = {json.dumps(places)}, RARE = [0, 100, 200];"
+    file.write_text(f"{frames}<script>{given}{SCRIPT}</script>")
     done = subprocess.run(
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
@@ -288,7 +300,8 @@ def test_a_browser_tells_and_draws_what_the_map_has(shown, tmp_path):
     title = re.search("<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title, done.stderr[-2000:]
     found = json.loads(html.unescape(title[1]))
-    assert found["sideways"] == [0, 0]
+    assert found["sideways"] == [0, 0, 0]
+    assert found["rare"] == 12
     named = {code: name for code, name in zip(CLASSES.codes, CLASSES.names, strict=True)}
     named[0] = "no class"
     rgb = {code: [*bytes.fromhex(c[1:])] for code, c in zip(CLASSES.codes, CLASSES.colours,

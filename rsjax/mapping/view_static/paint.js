@@ -61,9 +61,27 @@ function colour(image, layer, from, to, ratio) {
       pixels[x] = (place < wide ? dark : place < wide + ratio ? light : plain)[k];
     }
   }
+  if (step < 1 && state.highlight >= 0) findAll(image, layer, from, to, left, top, step, plain);
 }
 
-function drawScene(ratio, width) {
+// Where several pixels of the layer share one of the screen, none that is highlighted is missed.
+function findAll(image, layer, from, to, left, top, step, plain) {
+  const pixels = new Uint32Array(image.data.buffer);
+  const range = (low, high, at, most) => [Math.max(0, Math.ceil((low - at) / step - 0.5)),
+    Math.min(most, Math.ceil((high - at) / step - 0.5))];
+  const [firstRow, lastRow] = range(0, image.height, top, layer.rows);
+  const [firstCol, lastCol] = range(from, to, left, layer.cols);
+  for (let row = firstRow; row < lastRow; row++) {
+    const y = Math.floor(top + (row + 0.5) * step);
+    for (let col = firstCol; col < lastCol; col++) {
+      if (layer.values[row * layer.cols + col] !== state.highlight) continue;
+      const at = y * image.width + Math.floor(left + (col + 0.5) * step);
+      if (pixels[at] >>> 24 < 255) pixels[at] = plain[state.highlight];
+    }
+  }
+}
+
+function drawScene(ratio) {
   if (!scene) return;
   const [west, north, east, south] = data.scene.box;
   const size = camera.scale * ratio;
@@ -92,9 +110,19 @@ function paint() {
   screen.globalAlpha = state.opacity;
   screen.drawImage(sheet, 0, 0);
   screen.globalAlpha = 1;
+  outline(ratio);
   mark(ratio);
   cross(ratio, width, height);
   scaleBar();
+}
+
+// Where the map ends, also where it has no class.
+function outline(ratio) {
+  screen.strokeStyle = "#888";
+  screen.lineWidth = 1;
+  const size = camera.scale * ratio;
+  screen.strokeRect(camera.left * ratio - 0.5, camera.top * ratio - 0.5, data.cols * size + 1,
+    data.rows * size + 1);
 }
 
 // A frame around the identified pixel, or around those that it stands for.
