@@ -17,7 +17,7 @@ MAP = flags.DEFINE_string("map", None, "GeoTIFF of class codes; or the first arg
 SCENE = flags.DEFINE_multi_string(
     "scene", [], "As rsjax.predict takes it; or the arguments after the map.", **SHARED
 )
-BEFORE = flags.DEFINE_string("before", "", "Another map on the same grid, e.g. an older one.")
+BEFORE = flags.DEFINE_string("before", "", "Another map on the same grid, e.g. older.", **SHARED)
 OUTPUT = flags.DEFINE_string("output", "", "The page; default: the map's name, .html.", **SHARED)
 BANDS = flags.DEFINE_list("bands", [], "Names of the scene's bands, in their order.", **SHARED)
 RGB = flags.DEFINE_list("rgb", [], "Bands to draw: red, green, blue; default: by wavelength.")

@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const NONE = 255; // no class, no confidence
-const layers = {}; // name -> {cols, rows, values: Uint8Array}
+const layers = {}; // name -> {cols, rows, values: Uint8Array, counts: [256]}
 let scene = null; // an image
 
 async function loaded(id) {
@@ -40,7 +40,7 @@ async function readLayer(name) {
     throw new Error("This browser alters the pixels of pictures that a page reads (a protection " +
       "against tracking), so the map would be wrong. Allow this page to read its canvas.");
   }
-  layers[name] = { cols, rows, values };
+  layers[name] = { cols, rows, values, counts };
 }
 
 async function readAll() {

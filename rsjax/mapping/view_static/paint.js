@@ -11,6 +11,7 @@ const state = {
 const screen = canvas.getContext("2d");
 const sheet = document.createElement("canvas");
 const DIM = 50; // alpha of the others while one class is highlighted
+const RARE = 0.01; // share of the pixels drawn
 const STRIPE = [3, 12]; // width and distance of the stripes, in screen pixels
 let waiting = false;
 
@@ -61,10 +62,12 @@ function colour(image, layer, from, to, ratio) {
       pixels[x] = (place < wide ? dark : place < wide + ratio ? light : plain)[k];
     }
   }
-  if (step < 1 && state.highlight >= 0) findAll(image, layer, from, to, left, top, step, plain);
+  const rare = layer.counts[state.highlight] < RARE * layer.values.length;
+  if (step < 1 && rare) findAll(image, layer, from, to, left, top, step, plain);
 }
 
 // Where several pixels of the layer share one of the screen, none that is highlighted is missed.
+// Of rare classes only: common ones would seem larger than they are.
 function findAll(image, layer, from, to, left, top, step, plain) {
   const pixels = new Uint32Array(image.data.buffer);
   const range = (low, high, at, most) => [Math.max(0, Math.ceil((low - at) / step - 0.5)),
