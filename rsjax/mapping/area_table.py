@@ -6,21 +6,46 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, Protocol
 
 import numpy as np
+import rasterio
+from rasterio.windows import Window
 from rich.markup import escape
 from rich.table import Table
 
 from rsjax.errors import SceneError
 from rsjax.landcover import Nomenclature
 from rsjax.mapping.area_estimate import Accuracy, Estimate
-from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.pixel_area import PixelAreas
 
 WHOLE = "whole map"  # in place of a region's name
 NO_CLASS = "(no class)"  # in place of a class's name
+_MANY = 300  # values; a table of rows by values would be larger than the block
+
+
+class Counted(Protocol):
+    """What can be counted: a `LandMap`, or two of them whose pairs of classes are its values."""
+
+    @property
+    def path(self) -> str:
+        """What to call it in messages."""
+
+    @property
+    def crs(self) -> rasterio.crs.CRS:
+        """Its coordinate system."""
+
+    @property
+    def transform(self) -> rasterio.Affine:
+        """(col, row) of pixel corners to (x, y)."""
+
+    @property
+    def nomenclature(self) -> Sized:
+        """As long as there are values."""
+
+    def blocks(self) -> Iterator[tuple[Window, np.ndarray]]:
+        """Windows and their values, from 0; larger than there are: pixels without a class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +69,7 @@ class Tally:
     outside: float = 0.0
 
 
-def tally(land_map: LandMap, areas: PixelAreas) -> Tally:
+def tally(land_map: Counted, areas: PixelAreas) -> Tally:
     """Counts the whole map, block by block.
 
     Args:
@@ -78,10 +103,9 @@ def in_block(slots: np.ndarray, of_pixel: np.ndarray, count: int) -> tuple[np.nd
     Returns:
         (count,) int64 and (count,) float64.
     """
-    if of_pixel.shape[1] > 1:
-        flat = slots.ravel()
-        return (np.bincount(flat, minlength=count),
-                np.bincount(flat, of_pixel.ravel(), minlength=count))  # fmt: skip
+    if of_pixel.shape[1] > 1 or count > _MANY:
+        flat, each = slots.ravel(), np.broadcast_to(of_pixel, slots.shape).ravel()
+        return np.bincount(flat, minlength=count), np.bincount(flat, each, minlength=count)
     rows = _by_row(slots, count)  # pixels of a row are equal: count rows, then weigh them
     return rows.sum(axis=0), np.broadcast_to(of_pixel[:, 0], len(rows)) @ rows
 
