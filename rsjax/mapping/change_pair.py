@@ -93,8 +93,8 @@ class Pair:
 
     def _read(self, windows: list[Window]) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
         each = [
-            land_map.read(Window(w.col_off + col, w.row_off + row, w.width, w.height)
-                          for w in windows)
+            land_map.read([Window(w.col_off + col, w.row_off + row, w.width, w.height)
+                           for w in windows])
             for land_map, (row, col) in zip((self.before, self.after), self.corners, strict=True)
         ]  # fmt: skip
         for window, before, after in zip(windows, *each, strict=True):
@@ -129,23 +129,21 @@ def read(
     maps = landmap.read_map(before, names[0].strip()), landmap.read_map(after, names[1].strip())
     corners, shape, notes = _common_grid(*maps)
     classes, lookups, more = _common_classes(*maps, to, crosswalks)
-    (row, col), transform = corners[0], maps[0].transform
-    return Pair(*maps, classes, lookups, corners, transform * rasterio.Affine.translation(col, row),
-                shape, (*notes, *more))  # fmt: skip
+    t = maps[0].transform
+    x, y = _moved(t, np.array([corners[0][::-1]], float))[0].tolist()
+    transform = rasterio.Affine(t.a, t.b, x, t.d, t.e, y)
+    return Pair(*maps, classes, lookups, corners, transform, shape, (*notes, *more))
 
 
 def _common_grid(
     before: LandMap, after: LandMap
 ) -> tuple[tuple[tuple[int, int], tuple[int, int]], tuple[int, int], list[str]]:
     """Where the common pixels begin in each map, how many there are, and what is left out."""
-    move = ~before.transform * after.transform  # pixels of `after` in pixels of `before`
-    row, col = round(move.f), round(move.c)
     height, width = after.shape
-    apart = max(
-        abs(at - end)
-        for x, y in ((0, 0), (width, 0), (0, height), (width, height))
-        for at, end in zip(move * (x, y), (x + col, y + row), strict=True)
-    )
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], float)
+    found = _moved(~before.transform, _moved(after.transform, corners))  # in pixels of `before`
+    col, row = np.rint(found[0]).astype(int).tolist()
+    apart = float(np.abs(found - corners - (col, row)).max())
     if apart > SAME or not same_crs(before.crs, after.crs):
         raise SceneError(
             f"{after.path}: its pixels do not lie on those of {before.path} "
@@ -165,6 +163,12 @@ def _common_grid(
         if one.shape != shape
     ]
     return ((top, left), (top - row, left - col)), shape, notes
+
+
+def _moved(t: rasterio.Affine, points: np.ndarray) -> np.ndarray:
+    """Points (n, 2) by a transform."""
+    x, y = points.T
+    return np.column_stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f])
 
 
 def _grid(land_map: LandMap) -> str:
@@ -224,8 +228,9 @@ def _common_classes(
         raise NomenclatureError(
             f"{before.path} has classes of {own[0].name!r}, {after.path} of {own[1].name!r}, and "
             "changes need one nomenclature. Translate both with --to=NAME (there are crosswalks "
-            f"from both to: {found or 'none'}), or one with a table of codes: --crosswalk_before=FILE.csv or --crosswalk_after="
-            "FILE.csv (a line '# source: ...', then columns from_code,to_code; empty: left out)"
+            f"from both to: {found or 'none'}), or one with a table of codes: "
+            "--crosswalk_before=FILE.csv or --crosswalk_after=FILE.csv (a line '# source: ...', "
+            "then columns from_code,to_code; empty: left out)"
         )
     lookups, notes = [], []
     for land_map, one, path in zip((before, after), own, crosswalks, strict=True):
