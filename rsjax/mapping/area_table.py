@@ -212,6 +212,7 @@ def _areas(one: Tally, nomenclature: Nomenclature, its: Estimates) -> Table:
         f" ({one.outside:.1%} of it is beyond the map)" if one.outside else ""
     )
     title += f"; no estimates: {escape(its.why)}" if its.why else ""
+    title += f"; joined in one stratum: {escape(', '.join(its.joined))}" if its.joined else ""
     table = Table(title=title, title_justify="left", show_footer=True)
     covered = float(one.hectares.sum())
     table.add_column("class", "all classes")

@@ -29,7 +29,8 @@ def png(hectares: np.ndarray, classes: Nomenclature) -> bytes:
     """
     shown = change_table.seen(hectares)
     matrix = hectares[np.ix_(shown, shown)]
-    top = float(matrix.sum(axis=1).max())
+    moved = matrix - np.diag(np.diag(matrix))
+    top = float(max(moved.sum(axis=0).max(), moved.sum(axis=1).max()))
     unit, scale = next(((u, s) for u, s in (("million ha", 1e6), ("thousand ha", 1e3))
                         if top >= 10 * s), ("ha", 1.0))  # fmt: skip
     names = [textwrap.shorten(classes.names[c], 28, placeholder="…") for c in shown]
@@ -48,19 +49,20 @@ def _heat_map(figure: Figure, axes: Axes, matrix: np.ndarray, names: list[str], 
     stay = np.eye(len(matrix), dtype=bool)
     changed = np.ma.masked_where(stay | (matrix <= 0), matrix)
     axes.imshow(np.where(stay, 0.87, 1.0), cmap="gray", vmin=0, vmax=1)
+    strong = np.zeros(matrix.shape, bool)
     if changed.count():
         high = float(changed.max())
         low = max(float(changed.min()), high / 1e4)
         norm = colors.LogNorm(low if low < high else high / 10, high, clip=True)
         image = axes.imshow(changed, cmap="viridis_r", norm=norm)
+        strong = np.ma.filled(norm(changed) > 0.5, False)
         bar = figure.colorbar(image, ax=axes, shrink=0.8)
         bar.set_label(f"changed ({unit})", fontsize=9)
         bar.ax.tick_params(labelsize=8)
-        if len(matrix) <= ANNOTATED:
-            for (i, j), value in np.ndenumerate(matrix):
-                dark = not stay[i, j] and value > 0 and norm(value) > 0.5
-                axes.text(j, i, _number(value) if value else "·", ha="center", va="center",
-                          fontsize=7, color="white" if dark else "black")  # fmt: skip
+    if len(matrix) <= ANNOTATED:
+        for (i, j), value in np.ndenumerate(matrix):
+            axes.text(j, i, _number(value) if value else "·", ha="center", va="center", fontsize=7,
+                      color="white" if strong[i, j] else "black")  # fmt: skip
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(labelsize=8, length=0)
@@ -82,10 +84,10 @@ def _bars(axes: Axes, matrix: np.ndarray, names: list[str], unit: str) -> None:
     axes.plot(found["net"], at, "D", color="black", markersize=5, label="net")
     axes.axvline(0, color="#444444", linewidth=0.8)
     axes.set_yticks(at, names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(labelsize=8)
     axes.set_xlabel(f"area ({unit})", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)

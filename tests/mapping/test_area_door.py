@@ -339,7 +339,7 @@ def first(**values):
         (lambda rows: [{k: v for k, v in r.items() if k != "stratum"} for r in rows], {},
          "no column 'stratum', which its design needs"),
         (lambda rows: [{"": "Tree cover", "Tree cover": "5", "Cropland": "1"}], {},
-         "no columns x and y.*If this is a confusion matrix: state the design"),
+         "no columns x and y.*If this is a confusion matrix, give it with --matrix"),
         (lambda rows: [{k: v for k, v in r.items() if k != "weight"} for r in rows],
          {"design": ""}, "no design is stated, so it says nothing of areas; state the design"),
         (first(weight="9"), {"design": ""}, r"weights of stratum '\d+' run from"),

@@ -36,6 +36,7 @@ from rsjax.mapping import (
 
 pytestmark = pytest.mark.once
 
+PNG = change.change_chart.png
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = nomenclature.load("worldcover")
 GRIDS = {"degrees": {"crs": "EPSG:4326", "transform": maps.DEGREES}, "UTM": {}}
@@ -257,6 +258,15 @@ def test_the_door_and_its_files(tmp_path):
     assert sum(float(row["share"]) for row in rows) == pytest.approx(1)
     assert '<paletteEntry value="102"' in (tmp_path / "out" / "x.qml").read_text()
     assert matplotlib.image.imread(tmp_path / "out" / "x_chart.png").shape[2] == 4
+
+
+def test_a_chart_without_changes(tmp_path):
+    same = np.diag([5.0, 0, 0, 0, 7])
+    (tmp_path / "a.png").write_bytes(PNG(same, nomenclature.load("corine_l1")))
+    picture = matplotlib.image.imread(tmp_path / "a.png")[..., :3]
+    gain = np.array([int(change.change_chart.GAIN[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    # Nothing is gained: that colour is only in the legend.
+    assert 0 < (np.abs(picture - gain).max(axis=2) < 0.01).sum() < 1000
 
 
 def corine(folder, name, level, codes):
