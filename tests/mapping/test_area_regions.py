@@ -103,6 +103,24 @@ def test_intervals_of_a_region_cover_its_truth(land):
         assert (np.mean(hits, axis=0) < 0.98).all()
 
 
+def test_units_of_another_maps_strata_weigh_what_they_stand_for(land):
+    """The region's strata are this map's classes; the units were drawn from another map's."""
+    random = np.random.default_rng(4)
+    old = np.where(random.random(40_000) < 0.3, random.integers(0, 3, 40_000), land[1])
+    units, at = draw((old, land[1]), (150, 100, 90), random)
+    units = dataclasses.replace(units, mapped=land[0][at])
+    share = (np.arange(40_000) % 200 < 110).astype(float)
+    sizes = counted(land, share).hectares
+    found = area_regions.estimate(units, share[at], counted(land, share), NAMES)
+    each = (np.bincount(old) / np.array([150, 100, 90]))[old[at]]
+    for c in range(3):
+        area = 0.0
+        for g in range(3):
+            own = (land[0][at] == g) & (share[at] > 0)
+            area += sizes[g] * np.average(land[1][at][own] == c, weights=each[own])
+        assert found.accuracy.area.value[c] == pytest.approx(area, rel=1e-12)
+
+
 def test_too_few_units_are_said_and_rare_classes_joined(land):
     units, at = draw(land, (200, 80, 50), np.random.default_rng(1))
     share = (at % 200 < 20).astype(float)
