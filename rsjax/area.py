@@ -12,48 +12,40 @@ from absl import flags
 from rsjax import doors
 
 SHARED: dict[str, Any] = {"allow_override": True}  # names of other doors' flags
-MAP = flags.DEFINE_string("map", None, "GeoTIFF of class codes.", **SHARED)
-NOMENCLATURE = flags.DEFINE_string(
-    "nomenclature", "", "What its codes mean, where it does not say: a name or a .csv.", **SHARED
-)
-REGIONS = flags.DEFINE_string("regions", "", "Polygons to measure: any vector file.", **SHARED)
-REGION_FIELD = flags.DEFINE_string(
-    "region_field", "", "Attribute with their names; default: name.", **SHARED
-)
-REFERENCE = flags.DEFINE_string(
-    "reference", "", "Labelled sample: .csv or a vector file of points.", **SHARED
-)
-REFERENCE_CRS = flags.DEFINE_string(
-    "reference_crs", "", "Of x and y in a .csv; default: the map's.", **SHARED
-)
-DESIGN = flags.DEFINE_string(
-    "design",
-    "",
-    "Of the sample: FILE.design.json, stratified or simple; default: the file beside.",
-    **SHARED,
-)
+TEXTS = {
+    "map": "GeoTIFF of class codes.",
+    "nomenclature": "What its codes mean, where it does not say: a name or a .csv.",
+    "regions": "Polygons to measure: any vector file.",
+    "region_field": "Attribute with their names; default: name.",
+    "reference": "Labelled sample: .csv or a vector file of points.",
+    "reference_crs": "Of x and y in a .csv; default: the map's.",
+    "matrix": "Confusion matrix in place of a sample: a .csv that states its design.",
+    "design": "Of the sample: FILE.design.json, stratified or simple; default: the file beside.",
+    "output": "Files OUTPUT.csv, .json and .png; default: beside the map.",
+}
+GIVEN = {name: flags.DEFINE_string(name, "", text, **SHARED) for name, text in TEXTS.items()}
 LEVEL = flags.DEFINE_float("level", 0.95, "Of the intervals.", **SHARED)
-OUTPUT = flags.DEFINE_string(
-    "output", "", "Files OUTPUT.csv, .json and .png; default: beside the map.", **SHARED
-)
 
 
 def main(argv: Sequence[str]) -> None:
     """Measures as the flags say."""
     doors.refuse_arguments(argv)
-    path = doors.require("map", MAP.value, "map.tif")
+    given = {name: flag.value for name, flag in GIVEN.items()}
+    if not given["matrix"]:
+        doors.require("map", given["map"], "map.tif")
     from rsjax.mapping import hectares
 
     hectares.measure(
-        path,
-        nomenclature=NOMENCLATURE.value,
-        region_file=REGIONS.value,
-        region_field=REGION_FIELD.value,
-        sample=REFERENCE.value,
-        sample_crs=REFERENCE_CRS.value,
-        design=DESIGN.value,
+        given["map"],
+        nomenclature=given["nomenclature"],
+        region_file=given["regions"],
+        region_field=given["region_field"],
+        sample=given["reference"],
+        sample_crs=given["reference_crs"],
+        matrix=given["matrix"],
+        design=given["design"],
         level=LEVEL.value,
-        output=OUTPUT.value,
+        output=given["output"],
     )
 
 

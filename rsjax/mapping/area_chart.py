@@ -24,7 +24,7 @@ def png(counted: Tally, nomenclature: Nomenclature, accuracy: Accuracy | None) -
     Returns:
         The file; classes that neither the map nor the sample has are left out.
     """
-    seen = counted.pixels > 0
+    seen = counted.hectares > 0
     if accuracy is not None:
         seen = seen | accuracy.counts.any(axis=0)
     order = np.flatnonzero(seen)

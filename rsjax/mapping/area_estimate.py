@@ -156,35 +156,50 @@ def from_matrix(
     areas: np.ndarray,
     *,
     design: str | None = None,
+    population: np.ndarray | None = None,
     names: Sequence[str] = (),
     level: float = 0.95,
 ) -> Accuracy:
-    """Estimates from a confusion matrix of a sample stratified by the map's classes.
+    """Estimates from a confusion matrix of a sample whose strata are the map's classes.
 
     Args:
         counts: (C, C) units, rows the map's classes, columns the reference.
-        areas: (C,) mapped area of each class.
-        design: must be 'stratified': the units of each map class are a random sample of its pixels.
-            Units that were picked by hand, or that trained or validated a model, are not.
+        areas: (C,) mapped area of each class; 0 where the map has none, and so no unit.
+        design: must be 'stratified': the units of each map class are a random sample of its pixels;
+            or 'simple': all units are one of all pixels, stratified afterwards by map class. Units
+            that were picked by hand, or that trained or validated a model, are neither.
+        population: (C,) pixels of each class, as in `estimate`.
         names: of the classes, for messages.
         level: of the intervals.
 
     Raises:
         SampleError: another design or none, or as `estimate`.
     """
-    if design != "stratified":
+    if design not in ("stratified", "simple"):
         raise SampleError(
             f"a confusion matrix of design {design!r}: only a sample of known probabilities says "
             "how large classes are. If the units of each map class are a random sample of its "
-            "pixels, say design='stratified'; else draw one with python -m rsjax.sample"
+            "pixels, say design='stratified'; if all are one of all pixels, 'simple'; else draw a "
+            "sample with python -m rsjax.sample"
         )
-    counts = np.asarray(counts)
+    counts, areas = np.asarray(counts), np.asarray(areas, np.float64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any():
         raise SampleError(f"a confusion matrix of shape {counts.shape}, expected (C, C) of counts")
+    names = names or [str(c) for c in range(len(counts))]
+    there = areas > 0
+    if counts[~there].any():
+        c = int(np.argmax(~there & counts.any(axis=1)))
+        raise SampleError(f"{counts[c].sum()} units of map class {names[c]!r}, whose area is "
+                          f"{areas[c]:g}; expected positive")  # fmt: skip
     mapped, reference = (
         np.repeat(i, counts.ravel()) for i in np.indices(counts.shape).reshape(2, -1)
     )
-    return estimate(mapped, mapped, reference, areas, len(counts), names=names, level=level)
+    stratum = np.cumsum(there)[mapped] - 1
+    return estimate(
+        stratum, mapped, reference, areas[there], len(counts),
+        population=None if population is None else np.asarray(population)[there],
+        names=[name for name, t in zip(names, there, strict=True) if t], level=level,
+    )  # fmt: skip
 
 
 def _check(

@@ -6,21 +6,46 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, Protocol
 
 import numpy as np
+import rasterio
+from rasterio.windows import Window
 from rich.markup import escape
 from rich.table import Table
 
 from rsjax.errors import SceneError
 from rsjax.landcover import Nomenclature
 from rsjax.mapping.area_estimate import Accuracy, Estimate
-from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.pixel_area import PixelAreas
 
 WHOLE = "whole map"  # in place of a region's name
 NO_CLASS = "(no class)"  # in place of a class's name
+_MANY = 300  # values; a table of rows by values would be larger than the block
+
+
+class Counted(Protocol):
+    """What can be counted: a `LandMap`, or two of them whose pairs of classes are its values."""
+
+    @property
+    def path(self) -> str:
+        """What to call it in messages."""
+
+    @property
+    def crs(self) -> rasterio.crs.CRS:
+        """Its coordinate system."""
+
+    @property
+    def transform(self) -> rasterio.Affine:
+        """(col, row) of pixel corners to (x, y)."""
+
+    @property
+    def nomenclature(self) -> Sized:
+        """As long as there are values."""
+
+    def blocks(self) -> Iterator[tuple[Window, np.ndarray]]:
+        """Windows and their values, from 0; larger than there are: pixels without a class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +55,7 @@ class Tally:
     Attributes:
         name: of the region, or `WHOLE`.
         pixels: of each class, (C,) float64; pixels at a region's edge count by their share inside.
+            NaN where only areas are known.
         hectares: of each class, (C,) float64.
         nodata_pixels: pixels without a class.
         nodata_hectares: their area.
@@ -44,7 +70,24 @@ class Tally:
     outside: float = 0.0
 
 
-def tally(land_map: LandMap, areas: PixelAreas) -> Tally:
+@dataclasses.dataclass(frozen=True)
+class Estimates:
+    """What a reference sample says of the map, or of a region.
+
+    Attributes:
+        units: of the sample that lie in it.
+        accuracy: in hectares; None where the units are too few.
+        why: in that case, in words.
+        joined: names of the map classes that share a stratum, as they have too few units alone.
+    """
+
+    units: int
+    accuracy: Accuracy | None = None
+    why: str = ""
+    joined: tuple[str, ...] = ()
+
+
+def tally(land_map: Counted, areas: PixelAreas) -> Tally:
     """Counts the whole map, block by block.
 
     Args:
@@ -78,10 +121,9 @@ def in_block(slots: np.ndarray, of_pixel: np.ndarray, count: int) -> tuple[np.nd
     Returns:
         (count,) int64 and (count,) float64.
     """
-    if of_pixel.shape[1] > 1:
-        flat = slots.ravel()
-        return (np.bincount(flat, minlength=count),
-                np.bincount(flat, of_pixel.ravel(), minlength=count))  # fmt: skip
+    if of_pixel.shape[1] > 1 or count > _MANY:
+        flat, each = slots.ravel(), np.broadcast_to(of_pixel, slots.shape).ravel()
+        return np.bincount(flat, minlength=count), np.bincount(flat, each, minlength=count)
     rows = _by_row(slots, count)  # pixels of a row are equal: count rows, then weigh them
     return rows.sum(axis=0), np.broadcast_to(of_pixel[:, 0], len(rows)) @ rows
 
@@ -98,17 +140,17 @@ def _by_row(slots: np.ndarray, count: int) -> np.ndarray:
 
 
 def rows(
-    tallies: Sequence[Tally], nomenclature: Nomenclature, accuracy: Accuracy | None
+    tallies: Sequence[Tally], nomenclature: Nomenclature, estimates: Sequence[Estimates] = ()
 ) -> list[dict[str, Any]]:
     """One row a class and region, and one for pixels without a class; figures in full precision.
 
     Args:
         tallies: the whole map first.
         nomenclature: of the map.
-        accuracy: of the whole map, in hectares; None without a reference sample.
+        estimates: of each tally, in hectares; empty without a reference sample.
 
     Returns:
-        Rows of equal keys; None where a figure does not exist. Estimates belong to the whole map.
+        Rows of equal keys; None where a figure does not exist.
     """
     found = []
     for i, one in enumerate(tallies):
@@ -116,12 +158,12 @@ def rows(
         for c, (code, name) in enumerate(zip(nomenclature.codes, nomenclature.names, strict=True)):
             share = float(one.hectares[c]) / covered if covered else None
             row = {"region": one.name, "code": code, "class": name,
-                   "pixels": float(one.pixels[c]), "hectares": float(one.hectares[c]),
+                   "pixels": finite(one.pixels[c]), "hectares": float(one.hectares[c]),
                    "share": share}  # fmt: skip
-            if accuracy is not None:
-                here = None if i else accuracy
+            if estimates:
+                row["sample_units"] = estimates[i].units
                 for what in ("area", "users", "producers"):
-                    row |= _figures(here, what, c)
+                    row |= _figures(estimates[i].accuracy, what, c)
             found.append(row)
         found.append({**dict.fromkeys(found[-1]), "region": one.name, "class": NO_CLASS,
                       "pixels": one.nodata_pixels, "hectares": one.nodata_hectares})  # fmt: skip
@@ -154,17 +196,23 @@ def comma_separated(table: Sequence[dict[str, Any]]) -> str:
 
 
 def terminal(
-    tallies: Sequence[Tally], nomenclature: Nomenclature, accuracy: Accuracy | None
+    tallies: Sequence[Tally], nomenclature: Nomenclature, estimates: Sequence[Estimates] = ()
 ) -> list[Table]:
     """The tables to print: areas of each region, and the confusion matrix of a sample."""
-    tables = [_areas(one, nomenclature, None if i else accuracy) for i, one in enumerate(tallies)]
-    return tables + ([_matrix(nomenclature, accuracy)] if accuracy else [])
+    none = [Estimates(0)] * len(tallies)
+    tables = [_areas(one, nomenclature, its)
+              for one, its in zip(tallies, estimates or none, strict=True)]  # fmt: skip
+    whole = estimates[0].accuracy if estimates else None
+    return tables + ([_matrix(nomenclature, whole)] if whole else [])
 
 
-def _areas(one: Tally, nomenclature: Nomenclature, accuracy: Accuracy | None) -> Table:
+def _areas(one: Tally, nomenclature: Nomenclature, its: Estimates) -> Table:
+    accuracy = its.accuracy
     title = escape(one.name) + (
         f" ({one.outside:.1%} of it is beyond the map)" if one.outside else ""
     )
+    title += f"; no estimates: {escape(its.why)}" if its.why else ""
+    title += f"; joined in one stratum: {escape(', '.join(its.joined))}" if its.joined else ""
     table = Table(title=title, title_justify="left", show_footer=True)
     covered = float(one.hectares.sum())
     table.add_column("class", "all classes")
@@ -192,6 +240,8 @@ def _areas(one: Tally, nomenclature: Nomenclature, accuracy: Accuracy | None) ->
 
 
 def _count(pixels: float) -> str:
+    if math.isnan(pixels):
+        return "-"
     return f"{pixels:,.0f}" if float(pixels).is_integer() else f"{pixels:,.1f}"
 
 

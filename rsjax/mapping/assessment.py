@@ -6,6 +6,7 @@ missing, strata that are not the map's, weights that are not the design's, anoth
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -22,6 +23,42 @@ from rsjax.mapping.reference import Sample, class_index
 from rsjax.mapping.sample_files import ENDING, HOW, Design, read_design
 
 SAME_AREA = 0.005  # largest relative difference between the areas of a design and of the map
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """The units of a sample as the estimators want them.
+
+    Attributes:
+        stratum: (n,) of each unit, 0 to H - 1.
+        mapped: (n,) class index in the map.
+        reference: (n,) class index of the true class.
+        unit_areas: (n,) hectares of the unit's pixel.
+        row: (n,) of the pixel.
+        col: (n,) of the pixel.
+        hectares: (H,) of each stratum.
+        pixels: (H,) of each stratum.
+        names: (H,) of the strata.
+        design: in words.
+    """
+
+    stratum: np.ndarray
+    mapped: np.ndarray
+    reference: np.ndarray
+    unit_areas: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+    hectares: np.ndarray
+    pixels: np.ndarray
+    names: tuple[str, ...]
+    design: str
+
+    def accuracy(self, classes: int, level: float) -> Accuracy:
+        """The estimates of the whole map, in hectares; see `area_estimate.estimate`."""
+        return area_estimate.estimate(
+            self.stratum, self.mapped, self.reference, self.hectares, classes,
+            population=self.pixels, unit_areas=self.unit_areas, names=self.names, level=level,
+        )  # fmt: skip
 
 
 def find_design(sample: str, design: str) -> Design | str:
@@ -41,16 +78,15 @@ def find_design(sample: str, design: str) -> Design | str:
     return ""
 
 
-def assess(
+def units(
     sample: Sample,
     design: Design | str,
     land_map: LandMap,
     counted: Tally,
     areas: PixelAreas,
     map_sha256: str,
-    level: float = 0.95,
-) -> tuple[Accuracy, str]:
-    """Accuracy of the map and error-adjusted areas, in hectares.
+) -> Units:
+    """The units of a sample with the strata of its design.
 
     Args:
         sample: the labelled units.
@@ -59,10 +95,6 @@ def assess(
         counted: the whole of it.
         areas: of its grid.
         map_sha256: of its file.
-        level: of the intervals.
-
-    Returns:
-        The estimates, and the design in words.
 
     Raises:
         SampleError: no design, or units that do not fit it or the map.
@@ -108,11 +140,8 @@ def assess(
         raise SampleError(f"{sample.path}: no design is stated, so it says nothing of areas; {HOW}")
     if isinstance(design, Design) and sample.weight is not None:
         _check_weights(sample, strata, design)
-    return (
-        area_estimate.estimate(strata, mapped, sample.reference, hectares, len(classes),
-                               population=pixels, unit_areas=unit_areas, names=names, level=level),
-        words,
-    )  # fmt: skip
+    return Units(strata, mapped, sample.reference, unit_areas, sample.row, sample.col, hectares,
+                 pixels, names, words)  # fmt: skip
 
 
 def _strata_of_design(sample: Sample, design: Design) -> np.ndarray:

@@ -123,7 +123,8 @@ def _csv(
     if "x" not in columns or "y" not in columns:
         raise SampleError(
             f"{path}: no columns x and y; it has {', '.join(header)}. A sample has one row a unit, "
-            f"with x, y, stratum and reference. If this is a confusion matrix: {HOW}"
+            "with x, y, stratum and reference. If this is a confusion matrix, give it with "
+            "--matrix=FILE; it must state its design"
         )
     x, y = (np.array([_number(value, f"{path}: {line}: {name}")
                       for value, line in zip(columns[name], lines, strict=True)])

@@ -17,14 +17,13 @@ from rasterio.windows import Window
 from rsjax import vectors
 from rsjax.errors import SceneError
 from rsjax.mapping import projections
-from rsjax.mapping.area_table import Tally, in_block
-from rsjax.mapping.landmap import LandMap
+from rsjax.mapping.area_table import Counted, Tally, in_block
 from rsjax.mapping.pixel_area import PixelAreas
 
 _PARTS = 200  # of the longest side of a polygon: no edge is longer when it is reprojected
 
 
-def read(path: str | os.PathLike[str], land_map: LandMap, field: str = "") -> dict[str, object]:
+def read(path: str | os.PathLike[str], land_map: Counted, field: str = "") -> dict[str, object]:
     """The polygons of a vector file in the map's coordinate system, by region name.
 
     Args:
@@ -91,7 +90,7 @@ def _reprojected(shape, change, what: str):  # type: ignore[no-untyped-def]
     return moved if moved.is_valid else shapely.make_valid(moved, method="structure")
 
 
-def tally(land_map: LandMap, areas: PixelAreas, regions: dict[str, object]) -> list[Tally]:
+def tally(land_map: Counted, areas: PixelAreas, regions: dict[str, object]) -> list[Tally]:
     """Counts the map within each region, block by block.
 
     Args:
@@ -146,7 +145,7 @@ def tally(land_map: LandMap, areas: PixelAreas, regions: dict[str, object]) -> l
     ]  # fmt: skip
 
 
-def _bounds(land_map: LandMap, window: Window) -> tuple[float, float, float, float]:
+def _bounds(land_map: Counted, window: Window) -> tuple[float, float, float, float]:
     """(x least, y least, x most, y most) of a window."""
     t = land_map.transform
     x = (t.c + t.a * window.col_off, t.c + t.a * (window.col_off + window.width))
@@ -155,7 +154,7 @@ def _bounds(land_map: LandMap, window: Window) -> tuple[float, float, float, flo
 
 
 def _numbered(
-    size: tuple[int, int], box: tuple[float, float, float, float], land_map: LandMap
+    size: tuple[int, int], box: tuple[float, float, float, float], land_map: Counted
 ) -> exactextract.raster.NumPyRasterSource:
     """A block whose values are the flat indices of its pixels."""
     # exactextract's grids are north up; of others the numbers of pixels are turned instead.
