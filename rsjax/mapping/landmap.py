@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import rasterio
@@ -78,6 +78,19 @@ class LandMap:
         with open_raster(self.path) as raster:
             for window in windows(self.shape, raster.block_shapes[0]):
                 yield window, self._classes(raster, window)
+
+    def read(self, windows: Iterable[Window]) -> Iterator[np.ndarray]:
+        """Class indices of windows, one after another: uint8 (rows, columns), 255: no class.
+
+        Args:
+            windows: inside the map.
+
+        Raises:
+            SceneError, NomenclatureError: as `blocks`.
+        """
+        with open_raster(self.path) as raster:
+            for window in windows:
+                yield self._classes(raster, window)
 
     def classes_at(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Class indices of single pixels: uint8, 255 where there is no class.
