@@ -16,7 +16,7 @@ CHECKPOINT = flags.DEFINE_multi_string("checkpoint", [], "Workdir or bundle; rep
 SCENE = flags.DEFINE_multi_string(
     "scene", [], "GeoTIFF, NAME=GeoTIFF, product, STAC item, folder of scenes.json; repeatable."
 )
-SCENES = flags.DEFINE_string("scenes", "", "scenes.json, STAC items, or a folder of products.")
+SCENES = flags.DEFINE_string("scenes", "", "scenes.json, STAC, or folder of products.", **SHARED)
 OUTPUT = flags.DEFINE_string("output", "map.tif", "The map; of --scenes a folder.", **SHARED)
 BANDS = flags.DEFINE_list("bands", [], "Names of the scene's bands, in their order.", **SHARED)
 UNIT = flags.DEFINE_list("unit", [], "Unit of the scene's values, or SENSOR=UNIT,...", **SHARED)

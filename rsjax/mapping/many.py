@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
-from rsjax import sealed
+from rsjax import sealed, storage
 from rsjax.bundle import ABOUT
 from rsjax.errors import ConfigError, RsjaxError, SceneError
 from rsjax.mapping import compute, ensemble, mapper, provenance, scene_names
@@ -96,6 +96,8 @@ def map_all(
         RsjaxError: a list, model or option that cannot work.
     """
     folder = pathlib.Path(os.path.abspath(output))
+    if storage.is_remote(output):
+        raise ConfigError(f"output={output}: expected a local folder, e.g. --output=maps")
     if folder.suffix.lower() in (".tif", ".tiff") or folder.is_file():
         raise ConfigError(f"output={output}: of many scenes expected a folder, e.g. --output=maps")
     bands, units, options, download = how

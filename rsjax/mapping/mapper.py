@@ -138,7 +138,10 @@ def write_map(
     Raises:
         RsjaxError: of many kinds: a model, scene or option that cannot work; nothing is written.
     """
-    return make(plan_map(ensemble.load(checkpoint), given, output, bands, units, options, download))
+    begun = time.perf_counter()
+    members = ensemble.load(checkpoint)
+    made = make(plan_map(members, given, output, bands, units, options, download))
+    return dataclasses.replace(made, seconds=time.perf_counter() - begun)
 
 
 def plan_map(

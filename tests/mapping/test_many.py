@@ -12,7 +12,7 @@ import rasterio
 from rsjax import predict
 from rsjax.errors import BundleError, ConfigError, DatasetError, SceneError
 from rsjax.input import on_beam
-from rsjax.mapping import many, mapper, scene_names
+from rsjax.mapping import compute, many, mapper, scene_names
 from rsjax.mapping.mapper import Options
 
 HOW = ((), (), Options(window=8, overlap=4, batch=4), False)
@@ -64,12 +64,18 @@ def statuses(rows):
 def test_a_list_becomes_maps_and_goes_on_where_it_stopped(listed, monkeypatch):
     folder, expected = listed
     victim = (folder / "b.tif").read_bytes()
+    compiled = []
+    compile_for = compute.compile_for
+    monkeypatch.setattr(
+        compute, "compile_for", lambda *a, **k: compiled.append(a) or compile_for(*a, **k)
+    )
     (folder / "b.tif").write_bytes(victim[:200])
     with pytest.raises(SceneError, match=r"1 of 3 scenes failed: b; the others are"):
         run(folder)
     rows = manifest(folder / "maps" / "manifest.jsonl")
     assert statuses(rows) == [("a", "made"), ("b", "failed"), ("c", "made")]
     assert "b.tif: " in rows[1]["error"]
+    assert len(compiled) == 1  # for all scenes that are alike
     assert [row["pixels"] for row in rows] == [195, 0, 195]
     assert all(row["seconds"] > 0 for row in rows)
     assert not (folder / "maps" / "b.tif").exists()
@@ -158,6 +164,8 @@ def test_what_holds_for_all_scenes_is_told_once(listed):
     folder, _ = listed
     with pytest.raises(ConfigError, match=r"expected a folder, e.g. --output=maps"):
         run(folder, "maps.tif")
+    with pytest.raises(ConfigError, match="expected a local folder"):
+        many.map_all([str(folder / "run")], str(folder), "gs://bucket/maps", HOW)
     with pytest.raises(BundleError, match="no bundle"):
         many.map_all([str(folder / "no")], str(folder), str(folder / "maps"), HOW)
     with pytest.raises(ConfigError, match="tta='d5'"):
