@@ -11,7 +11,7 @@ own, whose peak resident memory (VmHWM) is told; seconds are those that the main
 the reader, computed, waited for the writer, and finished (COG, legend, preview). The rate is end to
 end, with compilation; `steady` is without: over the rows after the first row of windows.
 `--compare_torch=N` maps one scene N times with rsjax and with `benchmarks/torch_mapping.py` in
-turn, checks that both maps are equal, and prints the median rates.
+turn, checks that both maps are equal, and prints the median rates, and seconds of all cores.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def one(folder: pathlib.Path, scene: list[str], window: int, overlap: int, batch
         rows.append((time.perf_counter(), len(missing)))
 
     writer.MapWriter.write = timed
-    options = mapper.Options(window, overlap, batch=batch)
+    options, begun = mapper.Options(window, overlap, batch=batch), time.process_time()
     unit = ["reflectance_1e4"]
     made = mapper.write_map(folder / "bundle", scene, folder / "map.tif", (), unit, options)
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
@@ -130,7 +130,7 @@ def one(folder: pathlib.Path, scene: list[str], window: int, overlap: int, batch
         steady = sum(n for _, n in rows[1:]) * width / 1e6 / (rows[-1][0] - rows[0][0])
     print(json.dumps({
         "pixels": made.pixels, "seconds": made.seconds, "steady": steady, "peak_mb": peak,
-        "shares": made.shares,
+        "shares": made.shares, "cpu": time.process_time() - begun,
     }))  # fmt: skip
 
 
@@ -167,9 +167,13 @@ def compare(given: argparse.Namespace, folder: pathlib.Path) -> None:
     steady = statistics.median(pair[0]["steady"] for pair in pairs)
     ratio = statistics.median(a / b for a, b in rates)
     mega = pairs[0][0]["pixels"] / 1e6
-    print("| Mpixel | pairs | rsjax, Mpixel/s | without start | PyTorch | ratio | equal pixels |")
-    print(f"{'|---' * 7}|\n| {mega:.1f} | {len(pairs)} | {ours:.2f} | {steady:.2f} | "
-          f"{theirs:.2f} | {ratio:.2f} | {same:.4%} |")  # fmt: skip
+    cpu = [statistics.median(pair[i]["cpu"] for pair in pairs) for i in (0, 1)]
+    print("| Mpixel | pairs | rsjax, Mpixel/s | without start | PyTorch | ratio | rsjax, core s "
+          f"| PyTorch | equal pixels |\n{'|---' * 9}|")  # fmt: skip
+    print(
+        f"| {mega:.1f} | {len(pairs)} | {ours:.3f} | {steady:.3f} | {theirs:.3f} | {ratio:.2f} | "
+        f"{cpu[0]:.1f} | {cpu[1]:.1f} | {same:.4%} |"
+    )
 
 
 def main() -> None:
@@ -184,6 +188,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=int, default=48)
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--compare_torch", type=int, default=0, metavar="PAIRS")
+    parser.add_argument("--torch_threads", type=int, default=0, help="0: as PyTorch chooses.")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -194,7 +199,8 @@ def main() -> None:
 
             batch = given.batch or max(1, 2**16 // given.window**2)  # as ours on a CPU
             output, scene = folder / "torch.tif", case["scene"][0]
-            found = torch_mapping.map_scene(folder / "bundle", scene, output, *how, batch)
+            threads = given.torch_threads
+            found = torch_mapping.map_scene(folder / "bundle", scene, output, *how, batch, threads)
             print(json.dumps(found))
         else:
             one(folder, case["scene"], *how, given.batch)
