@@ -78,8 +78,7 @@ def load(checkpoints: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
         BundleError: one is missing, damaged, or cannot predict; or they have other tasks or
             classes.
     """
-    single = isinstance(checkpoints, str | os.PathLike)
-    given = [checkpoints] if single else list(checkpoints)  # type: ignore[arg-type,list-item]
+    given = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
     models = tuple(bundle.load(one) for one in given)
     for model in models:
         model.classes()  # that it can predict

@@ -108,12 +108,11 @@ def map_all(
     ]  # fmt: skip
     members = _loaded(tuple(checkpoints), _stamps(checkpoints))  # what is wrong is told once
     compute.check(options.tta, options.confidence, members.models[0].task.kind)
+    finished: Iterable[Row] = map(one, jobs)  # each when it is asked for
     if runner:
         from rsjax.mapping import many_beam
 
         finished = many_beam.rows(jobs, folder, runner, beam)
-    else:
-        finished = map(one, jobs)
     path = folder / _manifest(shard)
     with sealed.writing(path):
         folder.mkdir(parents=True, exist_ok=True)
