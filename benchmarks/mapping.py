@@ -2,6 +2,7 @@
 
     python benchmarks/mapping.py                              # 1,024 columns, 2,048 and 4,096 rows
     python benchmarks/mapping.py --height=10980 --width=10980 --window=512 --overlap=64
+    python benchmarks/mapping.py --compare_torch=3            # pairs with a plain PyTorch loop
 
 A synthetic scene of 12 bands (uint16) is written as tiled GeoTIFFs: `--layout=stack`, all bands in
 one file; `bands`, one file a band; `native`, those of 10, 20 and 60 m at their own size. A U-Net
@@ -9,6 +10,8 @@ with random weights (`--model`: a name in MODELS below) maps it. Each case runs 
 own, whose peak resident memory (VmHWM) is told; seconds are those that the main thread waited for
 the reader, computed, waited for the writer, and finished (COG, legend, preview). The rate is end to
 end, with compilation; `steady` is without: over the rows after the first row of windows.
+`--compare_torch=N` maps one scene N times with rsjax and with `benchmarks/torch_mapping.py` in
+turn, checks that both maps are equal, and prints the median rates, and seconds of all cores.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import argparse
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -115,7 +119,7 @@ def one(folder: pathlib.Path, scene: list[str], window: int, overlap: int, batch
         rows.append((time.perf_counter(), len(missing)))
 
     writer.MapWriter.write = timed
-    options = mapper.Options(window, overlap, batch=batch)
+    options, begun = mapper.Options(window, overlap, batch=batch), time.process_time()
     unit = ["reflectance_1e4"]
     made = mapper.write_map(folder / "bundle", scene, folder / "map.tif", (), unit, options)
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
@@ -126,8 +130,50 @@ def one(folder: pathlib.Path, scene: list[str], window: int, overlap: int, batch
         steady = sum(n for _, n in rows[1:]) * width / 1e6 / (rows[-1][0] - rows[0][0])
     print(json.dumps({
         "pixels": made.pixels, "seconds": made.seconds, "steady": steady, "peak_mb": peak,
-        "shares": made.shares,
+        "shares": made.shares, "cpu": time.process_time() - begun,
     }))  # fmt: skip
+
+
+def alone(folder: str, scene: list[str], name: str) -> dict:
+    """Maps the scene in a process of its own; what it found."""
+    case = json.dumps({"folder": folder, "scene": scene, "name": name})
+    command = [sys.executable, __file__, *sys.argv[1:], f"--one={case}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(given: argparse.Namespace, folder: pathlib.Path) -> None:
+    """Pairs of both on one scene: median rates, and their ratio within pairs."""
+    import rasterio
+
+    scene = make_scene(folder, given.height, given.width, "stack")
+    pairs = []
+    for i in range(given.compare_torch):
+        names = ("map", "torch") if i % 2 == 0 else ("torch", "map")
+        found = {name: alone(str(folder), scene, name) for name in names}
+        pairs.append([found["map"], found["torch"]])
+    maps = []
+    for name in ("map", "torch"):
+        with rasterio.open(folder / f"{name}.tif") as raster:
+            maps.append(raster.read(1))
+    same = (maps[0] == maps[1]).mean()
+    if same < 0.9999:
+        sys.exit(f"the maps differ in {1 - same:.2%} of the pixels, so this is no comparison")
+    rates = [[one["pixels"] / 1e6 / one["seconds"] for one in pair] for pair in pairs]
+    ours, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
+    steady = statistics.median(pair[0]["steady"] for pair in pairs)
+    ratio = statistics.median(a / b for a, b in rates)
+    mega = pairs[0][0]["pixels"] / 1e6
+    cpu = [statistics.median(pair[i]["cpu"] for pair in pairs) for i in (0, 1)]
+    print("| Mpixel | pairs | rsjax, Mpixel/s | without start | PyTorch | ratio | rsjax, core s "
+          f"| PyTorch | equal pixels |\n{'|---' * 9}|")  # fmt: skip
+    print(
+        f"| {mega:.1f} | {len(pairs)} | {ours:.3f} | {steady:.3f} | {theirs:.3f} | {ratio:.2f} | "
+        f"{cpu[0]:.1f} | {cpu[1]:.1f} | {same:.4%} |"
+    )
 
 
 def main() -> None:
@@ -141,13 +187,32 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=240)
     parser.add_argument("--overlap", type=int, default=48)
     parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--compare_torch", type=int, default=0, metavar="PAIRS")
+    parser.add_argument("--torch_threads", type=int, default=0, help="0: as PyTorch chooses.")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         case = json.loads(given.one)
-        one(pathlib.Path(case["folder"]), case["scene"], given.window, given.overlap, given.batch)
+        folder, how = pathlib.Path(case["folder"]), (given.window, given.overlap)
+        if case["name"] == "torch":
+            import torch_mapping
+
+            batch = given.batch or max(1, 2**16 // given.window**2)  # as ours on a CPU
+            output, scene = folder / "torch.tif", case["scene"][0]
+            threads = given.torch_threads
+            found = torch_mapping.map_scene(folder / "bundle", scene, output, *how, batch, threads)
+            print(json.dumps(found))
+        else:
+            one(folder, case["scene"], *how, given.batch)
         return
+    if given.compare_torch and (given.model, given.dtype) != ("tiny", "float32"):
+        sys.exit("--compare_torch: its network is --model=tiny --dtype=float32")
     print(f"{hardware()}\n{' '.join(sys.argv[1:])}\n")
+    if given.compare_torch:
+        with tempfile.TemporaryDirectory() as temporary:
+            make_bundle(pathlib.Path(temporary) / "bundle", given.model, 120, given.dtype)
+            compare(given, pathlib.Path(temporary))
+        return
     print("| rows | Mpixel | s | Mpixel/s | steady | reading | computing | writing | finishing "
           "| peak MB |\n|" + "---|" * 10)  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
@@ -155,13 +220,7 @@ def main() -> None:
         make_bundle(folder / "bundle", given.model, 120, given.dtype)
         for height in (given.height, 2 * given.height):
             scene = make_scene(folder, height, given.width, given.layout)
-            case = json.dumps({"folder": temporary, "scene": scene})
-            command = [sys.executable, __file__, *sys.argv[1:], f"--one={case}"]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode:
-                sys.exit(done.stderr)
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = alone(temporary, scene, "map")
             mega, shares = found["pixels"] / 1e6, found["shares"]
             steady = f"{found['steady']:.2f}" if found["steady"] else "-"
             waited = " | ".join(

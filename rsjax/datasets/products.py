@@ -47,6 +47,11 @@ class Product:
     metadata: tuple[str, ...] = ()
 
 
+def is_name(name: str) -> bool:
+    """Whether this is the official name of a product's folder."""
+    return bool(_SAFE.fullmatch(name) or _LANDSAT.fullmatch(name))
+
+
 def find(source: Source, folder: str, wanted: tuple[str, ...] = ()) -> Product:
     """The band files of a product folder.
 

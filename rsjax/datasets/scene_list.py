@@ -182,12 +182,13 @@ class SceneList:
     citation: str = NOT_STATED
 
 
-def read(content: bytes, where: str) -> SceneList:
+def read(content: bytes, where: str, labelled: bool = True) -> SceneList:
     """Parses and checks `scenes.json`.
 
     Args:
         content: of the file.
         where: its path, for messages.
+        labelled: whether every scene must have labels, as for training.
 
     Raises:
         DatasetError: no JSON object, or everything that is wrong with it.
@@ -199,7 +200,7 @@ def read(content: bytes, where: str) -> SceneList:
     problems: list[str] = []
     found = _object(data, SceneList, "", problems)
     if not problems:
-        problems = _check(found)
+        problems = _check(found, labelled)
     if problems:
         raise DatasetError(f"{where}: " + "; ".join(problems) + ". Correct the file")
     return typing.cast(SceneList, found)
@@ -270,7 +271,7 @@ def _value(value: Any, kind: Any, at: str, problems: list[str]) -> Any:
     return None
 
 
-def _check(scenes: SceneList) -> list[str]:
+def _check(scenes: SceneList, labelled: bool) -> list[str]:
     """What fields mean together; sensor, bands and units are looked up where files are."""
     problems = []
 
@@ -291,6 +292,8 @@ def _check(scenes: SceneList) -> list[str]:
         need(0 <= share <= 1, f"{name}={share}, expected 0 to 1")
     for scene in scenes.scenes:
         _check_scene(scene, scenes, need)
+        has = scene.labels or scenes.labels or not labelled
+        need(bool(has), f"scene {scene.id!r}: no labels, here or for all scenes")
     if scenes.labels:
         _check_labels(scenes.labels, "labels", need)
     grid, split = scenes.grid, scenes.split
@@ -349,7 +352,6 @@ def _check_scene(scene: Scene, scenes: SceneList, need: Any) -> None:
         need(not scene.split, f"{at}: split={scene.split!r} needs split.rule 'scene'")
     if scene.labels:
         _check_labels(scene.labels, f"{at}: labels", need)
-    need(bool(scene.labels or scenes.labels), f"{at}: no labels, here or for all scenes")
 
 
 def _check_labels(labels: Labels, at: str, need: Any) -> None:

@@ -93,12 +93,7 @@ def match(item: Any, sensor: str, wanted: Sequence[str], keys: str = "") -> list
     known = sensors.get(sensor)
     for band in wanted:
         known.band(band)
-    found = [
-        asset
-        for key, one in sorted(item.assets.items())
-        if _is_raster(one) and (not keys or re.fullmatch(keys, key))
-        for asset in [_asset(item, key, one, known)]
-    ]
+    found = rasters(item, sensor, keys)
     chosen: dict[str, Asset] = {}
     for band in wanted:
         holders = [asset for asset in found if band in asset.bands]
@@ -120,6 +115,26 @@ def match(item: Any, sensor: str, wanted: Sequence[str], keys: str = "") -> list
     return [
         dataclasses.replace(a, bands=tuple(b if b in wanted else "" for b in a.bands))
         for a in chosen.values()
+    ]
+
+
+def rasters(item: Any, sensor: str, keys: str = "") -> list[Asset]:
+    """The files of an item that may be measurements, each with the sensor's bands that it has.
+
+    Args:
+        item: a pystac.Item.
+        sensor: name in `rsjax.sensors`.
+        keys: as of `match`.
+
+    Raises:
+        DatasetError: an asset whose bands have several scalings.
+        SensorError: an unknown sensor.
+    """
+    known = sensors.get(sensor)
+    return [
+        _asset(item, key, one, known)
+        for key, one in sorted(item.assets.items())
+        if _is_raster(one) and (not keys or re.fullmatch(keys, key))
     ]
 
 

@@ -57,7 +57,7 @@ def run(
             if name in waiting and (note := shards.finished(waiting[name])):
                 done(waiting.pop(name), note)
 
-    broken = _watch(options, todo, collect)
+    broken = watch(options, todo, write, collect)
     collect()
     failed = [found for job in waiting.values() if (found := notes.read(root, _error(job)))]
     if failed:
@@ -72,8 +72,13 @@ def run(
         )
 
 
-def parse(runner: str, flags: str) -> Any:
+def parse(runner: str, flags: str, flag: str = "runner") -> Any:
     """Beam's options, checked.
+
+    Args:
+        runner: Beam's name of it.
+        flags: Beam's own options, as on a command line.
+        flag: that the runner was named with, for messages.
 
     Raises:
         ConfigError: Beam is not installed, or does not know the runner or an option.
@@ -86,7 +91,7 @@ def parse(runner: str, flags: str) -> Any:
         from apache_beam.runners import runner as runners
     except ImportError as error:
         raise ConfigError(
-            f"--runner={runner} needs Apache Beam ({error}): pip install 'rsjax[beam]'"
+            f"--{flag}={runner} needs Apache Beam ({error}): pip install 'rsjax[beam]'"
         ) from None
     finally:
         root.setLevel(level)
@@ -104,14 +109,26 @@ def parse(runner: str, flags: str) -> Any:
     except SystemExit:  # argparse has told stderr what is wrong
         raise ConfigError(f"--beam: {said.getvalue().strip().splitlines()[-1]}") from None
     except Exception as error:
-        raise ConfigError(f"--runner={runner}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"--{flag}={runner}: {str(error).splitlines()[0]}") from None
     if (unknown := sorted(set(everything) - set(known))) and runner not in _JAVA:
         raise ConfigError(f"--beam: {runner} knows no option {', '.join(unknown)}")
     return options
 
 
-def _watch(options: Any, todo: Sequence[shards.Job], collect: Callable[[], None]) -> str:
-    """Runs the pipeline, looking for notes meanwhile; returns what broke it, or nothing."""
+def watch(
+    options: Any, todo: Sequence[Any], task: Callable[[Any], None], collect: Callable[[], None]
+) -> str:
+    """Maps a function over jobs with Beam, looking for what it leaves meanwhile.
+
+    Args:
+        options: of `parse`.
+        todo: jobs of one type, one or more.
+        task: a function of a module, called with each job on some worker.
+        collect: looks for what `task` left; called every `POLL_S` seconds.
+
+    Returns:
+        What broke the pipeline, or ''.
+    """
     import apache_beam as beam
 
     failure: list[BaseException] = []
@@ -121,9 +138,9 @@ def _watch(options: Any, todo: Sequence[shards.Job], collect: Callable[[], None]
     def work() -> None:
         try:
             pipeline = beam.Pipeline(options=options)
-            jobs = pipeline | "shards" >> beam.Create(list(todo)).with_output_types(shards.Job)
+            jobs = pipeline | "jobs" >> beam.Create(list(todo)).with_output_types(type(todo[0]))
             # Without it, runners fuse all jobs into one worker.
-            _ = jobs | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write)
+            _ = jobs | "spread" >> beam.Reshuffle() | "task" >> beam.Map(task)
             running.append(pipeline.run())
             running[0].wait_until_finish()
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""A model on rows of a scene, on the device: windows cut, probabilities blended, classes decided.
+"""Models on rows of a scene, on the device: windows cut, probabilities blended, classes decided.
 
 Rows go to the device once and windows are cut there; what comes back is a byte a pixel for the
 class, one for its confidence, and one a class where probabilities are asked for. Windows of a batch
@@ -8,7 +8,7 @@ are spread over all devices of this process.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,22 +29,22 @@ Answers = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A model, compiled for windows of one size.
+    """One model or several, compiled for windows of one size.
 
     Attributes:
-        variables: on all devices.
-        temperature: float32 (1,), likewise.
-        add: (variables, temperature, total, band, columns, row weights, column weights) -> total:
+        variables: of each model, on all devices.
+        temperatures: float32 (models,), likewise.
+        add: (variables, temperatures, total, band, columns, row weights, column weights) -> total:
             blends a batch of windows into the rows' probabilities, (window, width, K) float32.
         finish: (total, rows) -> answers for all rows of the total, whose first `rows` are done,
             and the total moved up by as many.
-        each: (variables, temperature, band, columns) -> answers (B,) of whole windows.
+        each: (variables, temperatures, band, columns) -> answers (B,) of whole windows.
         batch: windows computed at once.
         everywhere: places an array on all devices.
     """
 
     variables: Any
-    temperature: jax.Array
+    temperatures: jax.Array
     add: Callable[..., jax.Array]
     finish: Callable[[jax.Array, Any], tuple[Answers, jax.Array]]
     each: Callable[..., Answers]
@@ -52,9 +52,25 @@ class Network:
     everywhere: NamedSharding
 
 
+def check(tta: str, confidence: str, kind: str) -> None:
+    """Refuses what is not known, or not of this kind of model ('softmax' or 'sigmoid').
+
+    Raises:
+        ConfigError: says which.
+    """
+    if tta not in averaging.TTA:
+        raise ConfigError(f"tta={tta!r}: choose one of {', '.join(averaging.TTA)}")
+    if confidence not in ("none", *CONFIDENCES):
+        raise ConfigError(f"confidence={confidence!r}: choose none, {', '.join(CONFIDENCES)}")
+    if confidence == "entropy" and kind != "softmax":
+        raise ConfigError(
+            "confidence=entropy: the classes of this model do not exclude each other; choose "
+            "probability or margin"
+        )
+
+
 def compile_for(
-    model: Model,
-    inputs: Inputs,
+    members: Sequence[tuple[Model, Inputs]],
     factors: Mapping[str, int],
     window: int,
     *,
@@ -63,11 +79,11 @@ def compile_for(
     probabilities: bool,
     batch: int = 0,
 ) -> Network:
-    """Prepares a model for windows of one size; compilation itself waits for the first rows.
+    """Prepares models for windows of one size; compilation itself waits for the first rows.
 
     Args:
-        model: any that can predict.
-        inputs: its inputs with the entries of the scene.
+        members: models of one task and the same classes, whose probabilities are averaged; each
+            with its inputs, of the entries of the scene.
         factors: of each entry, the side of its pixels in pixels of the scene.
         window: side of a window in pixels of the scene.
         tta: 'none' or 'd4', see `rsjax.averaging`.
@@ -79,15 +95,8 @@ def compile_for(
     Raises:
         ConfigError: an unknown option.
     """
-    if tta not in averaging.TTA:
-        raise ConfigError(f"tta={tta!r}: choose one of {', '.join(averaging.TTA)}")
-    if confidence not in ("none", *CONFIDENCES):
-        raise ConfigError(f"confidence={confidence!r}: choose none, {', '.join(CONFIDENCES)}")
-    if confidence == "entropy" and model.task.kind != "softmax":
-        raise ConfigError(
-            "confidence=entropy: the classes of this model do not exclude each other; choose "
-            "probability or margin"
-        )
+    kind = members[0][0].task.kind
+    check(tta, confidence, kind)
     devices = jax.local_devices()
     mesh = Mesh(np.array(devices), ("windows",))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -96,30 +105,36 @@ def compile_for(
     ways = 8 if tta == "d4" else 1  # of a window, all at once
     wanted = batch or max(1, pixels // window**2 // ways)
     batch = len(devices) * -(-wanted // len(devices))
-    logits = averaging.logits_of([(model.module, inputs)], model.task.kind, tta)
-    activation = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[model.task.kind]
+    of_each = [averaging.logits_of([(one.module, inputs)], kind, tta) for one, inputs in members]
+    activation = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[kind]
 
     def answers(found: jax.Array) -> Answers:
         return _answers(found, confidence, probabilities)
 
     def predict(
-        variables: Any, temperature: jax.Array, band: Mapping[str, jax.Array], columns: jax.Array
+        variables: Any, temperatures: jax.Array, band: Mapping[str, jax.Array], columns: jax.Array
     ) -> jax.Array:
         images = {name: _cut(band[name], columns, k, window) for name, k in factors.items()}
         images = jax.lax.with_sharding_constraint(images, spread)
-        return activation(logits((variables,), temperature, images))
+        total = jnp.float32(0)
+        for i, logits in enumerate(of_each):
+            mine = {name: images[name] for name in members[i][1].images}
+            found = activation(logits(variables[i : i + 1], temperatures[i : i + 1], mine))
+            if found.ndim == 4:  # models may have grids of their own
+                found = resample(found, (window, window), "bilinear")
+            total = total + found
+        return total / len(members)
 
     def add(
         variables: Any,
-        temperature: jax.Array,
+        temperatures: jax.Array,
         total: jax.Array,
         band: Mapping[str, jax.Array],
         columns: jax.Array,
         row_weights: jax.Array,
         column_weights: jax.Array,
     ) -> jax.Array:
-        found = predict(variables, temperature, band, columns)
-        found = resample(found, (window, window), "bilinear")
+        found = predict(variables, temperatures, band, columns)
         found = jax.lax.with_sharding_constraint(found, everywhere)
         return _blended(total, found, columns, row_weights, column_weights)
 
@@ -133,8 +148,10 @@ def compile_for(
         return answers(jax.lax.with_sharding_constraint(found, everywhere))
 
     return Network(
-        variables=jax.device_put(model.variables, everywhere),
-        temperature=jax.device_put(np.full(1, model.temperature, np.float32), everywhere),
+        variables=jax.device_put(tuple(one.variables for one, _ in members), everywhere),
+        temperatures=jax.device_put(
+            np.array([one.temperature for one, _ in members], np.float32), everywhere
+        ),
         add=jax.jit(add, donate_argnums=2),
         finish=jax.jit(finish, donate_argnums=0),
         each=jax.jit(each),

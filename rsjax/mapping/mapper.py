@@ -12,7 +12,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import datetime
+import json
 import logging
 import os
 import pathlib
@@ -22,11 +22,19 @@ from typing import Any
 
 import rasterio
 
-import rsjax
-from rsjax import bundle, sealed
-from rsjax.bundle import Model
 from rsjax.datasets.scene_area import Area
-from rsjax.mapping import compute, scene, scene_check, scene_files, tiling, writer
+from rsjax.mapping import (
+    compute,
+    ensemble,
+    provenance,
+    scene,
+    scene_check,
+    scene_files,
+    tiling,
+    writer,
+)
+from rsjax.mapping.compute import Network
+from rsjax.mapping.ensemble import Members
 from rsjax.mapping.pieces import Piece, Plan, Run
 from rsjax.mapping.scene import Scene
 
@@ -41,7 +49,8 @@ class Options:
     """How a map is made.
 
     Attributes:
-        window: side of a window in pixels of the scene; 0: the patches of training.
+        window: side of a window in pixels of the scene; 0: the patches of training, of the first
+            model where there are several.
         overlap: pixels that neighbours share; -1: a quarter of the window, none of a model of
             scenes.
         tta: 'none', or 'd4': the mean over the symmetries of the square.
@@ -85,55 +94,100 @@ class Made:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A map before its making: scene opened, everything checked, nothing written.
+
+    Attributes:
+        members: the models.
+        opened: the scene.
+        path: of the map.
+        plan: its windows.
+        options: as given.
+        provenance: of the map to be.
+    """
+
+    members: Members
+    opened: Scene
+    path: pathlib.Path
+    plan: Plan
+    options: Options
+    provenance: dict[str, Any]
+
+
 def write_map(
-    checkpoint: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     given: Sequence[str],
     output: str | os.PathLike[str],
     bands: Sequence[str] = (),
     units: Sequence[str] = (),
     options: Options = Options(),
+    download: bool = False,
 ) -> Made:
-    """Maps a scene with a trained model.
+    """Maps a scene with a trained model, or with the mean probabilities of several.
 
     Args:
-        checkpoint: a bundle, or a workdir that has one.
+        checkpoint: a bundle, or a workdir that has one; several are an ensemble.
         given: the scene, see `scene_files`.
         output: the map, e.g. `map.tif`; replaced as a whole where it is.
         bands: names of the bands of files that are given without names.
         units: of the scene's values, see `scene_files.unit_of`.
         options: see there.
+        download: whether to get the files of a STAC item that are on a server.
 
     Raises:
         RsjaxError: of many kinds: a model, scene or option that cannot work; nothing is written.
     """
     begun = time.perf_counter()
-    model = bundle.load(checkpoint)
-    classes = model.classes()
-    opened = scene.open_scene(
-        scene_files.layers(given, bands, model.inputs.bands), model.inputs, units
-    )
+    members = ensemble.load(checkpoint)
+    made = make(plan_map(members, given, output, bands, units, options, download))
+    return dataclasses.replace(made, seconds=time.perf_counter() - begun)
+
+
+def plan_map(
+    members: Members,
+    given: Sequence[str],
+    output: str | os.PathLike[str],
+    bands: Sequence[str] = (),
+    units: Sequence[str] = (),
+    options: Options = Options(),
+    download: bool = False,
+) -> Planned:
+    """Opens a scene and plans its map, as `write_map`; reads no pixels.
+
+    Raises:
+        RsjaxError: as `write_map`.
+    """
+    compute.check(options.tta, options.confidence, members.models[0].task.kind)
+    layers = scene_files.layers(given, bands, members.inputs.bands, units, download)
+    opened = scene.open_scene(layers, members.inputs, units)
     path = writer.check_output(output, opened.files)
-    plan = _plan(model, opened, options)
-    network = compute.compile_for(
-        model,
-        opened.inputs(model.inputs, plan.window, plan.grid),
-        {name: entry.factor for name, entry in opened.entries.items()},
-        plan.window,
-        tta=options.tta,
-        confidence=options.confidence,
-        probabilities=options.probabilities,
-        batch=options.batch,
-    )
-    provenance = _provenance(checkpoint, model, opened, plan, options)
+    plan = _plan(members, opened, options)
+    about = provenance.of_map(members, opened, options, plan.window, plan.overlap)
+    return Planned(members, opened, path, plan, options, about)
+
+
+def make(planned: Planned) -> Made:
+    """Makes a planned map.
+
+    Raises:
+        RsjaxError: as `write_map`.
+    """
+    begun = time.perf_counter()
+    members, opened, plan, options = (
+        planned.members, planned.opened, planned.plan, planned.options
+    )  # fmt: skip
+    network = _network(members, opened, plan, options)
     waits: dict[str, float] = collections.defaultdict(float)
     with (
         concurrent.futures.ThreadPoolExecutor(_threads()) as pool,
         writer.open_writer(
-            path, plan.area, classes, provenance, options.confidence, options.probabilities
+            planned.path, plan.area, members.classes, planned.provenance, options.confidence,
+            options.probabilities,
         ) as out,
-    ):
+    ):  # fmt: skip
         scene_check.check_values(opened, pool)
-        run = Run(opened, plan, network, pool, waits, len(classes))
+        run = Run(opened, plan, network, pool, waits, len(members.classes))
         # Closed at once where something fails: its threads would go on reading.
         with contextlib.closing(run.cells() if plan.coarse else run.pixels()) as pieces:
             _write_behind(pieces, out, plan.area.height, waits)
@@ -142,32 +196,43 @@ def write_map(
         waits["finishing"] += time.perf_counter() - start
     seconds = time.perf_counter() - begun
     pixels = opened.area.height * opened.area.width
-    known = tuple(scene_check.notes(opened, model.inputs))
-    return Made(tuple(files), pixels, seconds, dict(waits), known)
+    known = [text for one in members.models for text in scene_check.notes(opened, one.inputs)]
+    return Made(tuple(files), pixels, seconds, dict(waits), tuple(dict.fromkeys(known)))
+
+
+def _network(members: Members, opened: Scene, plan: Plan, options: Options) -> Network:
+    """Compiled once for all scenes that are alike."""
+    each = members.members(opened, plan.window)
+    factors = {name: entry.factor for name, entry in opened.entries.items()}
+    inputs = [one.to_json() for _, one in each]
+    key = json.dumps([inputs, factors, plan.window, dataclasses.asdict(options)])
+    if key not in members.networks:
+        members.networks[key] = compute.compile_for(
+            each, factors, plan.window, tta=options.tta, confidence=options.confidence,
+            probabilities=options.probabilities, batch=options.batch,
+        )  # fmt: skip
+    return members.networks[key]
 
 
 def _threads() -> int:
     return min(THREADS, len(os.sched_getaffinity(0)))
 
 
-def _plan(model: Model, opened: Scene, options: Options) -> Plan:
-    finest = min(model.inputs.images.values(), key=lambda spec: spec.gsd_m)
-    trained = finest.height or model.inputs.grid[0]
-    coarse = model.about["task"]["name"] != "segmentation"
+def _plan(members: Members, opened: Scene, options: Options) -> Plan:
+    coarse = members.models[0].about["task"]["name"] != "segmentation"
     step, area = opened.step, opened.area
-    window = options.window or step * max(1, round(trained / step))
+    window = options.window or step * max(1, round(members.patch / step))
     overlap = options.overlap
     if overlap == -1:
         overlap = 0 if coarse else window // 4 // step * step
     make = tiling.cells if coarse else tiling.blended
     rows, columns = (make(size, window, overlap, step) for size in (area.height, area.width))
-    grid = max(1, round(window * model.inputs.grid[0] / trained))
     if coarse:
         stride = window - overlap
         a, b, c, d, e, f = tuple(area.transform)[:6]
         transform = rasterio.Affine(a * stride, b * stride, c, d * stride, e * stride, f)
         area = Area(area.crs, transform, len(rows.starts), len(columns.starts))
-    return Plan(rows, columns, window, overlap, grid, coarse, area)
+    return Plan(rows, columns, window, overlap, coarse, area)
 
 
 def _write_behind(
@@ -191,26 +256,3 @@ def _write_behind(
                 logger.info("%d of %d rows are done, about %.0f s left", done, height, left)
         if pending is not None:
             pending.result()
-
-
-def _provenance(
-    checkpoint: str | os.PathLike[str], model: Model, opened: Scene, plan: Plan, options: Options
-) -> dict[str, Any]:
-    """What the map was made of and how, for its tags."""
-    folder = pathlib.Path(os.path.abspath(checkpoint))
-    folder = folder / "bundle" if (folder / "bundle" / bundle.ABOUT).is_file() else folder
-    now = datetime.datetime.now(datetime.UTC)
-    return {
-        "model": model.about["model"]["name"],
-        "task": model.about["task"]["name"],
-        "bundle": str(folder),
-        "weights_sha256": sealed.read(folder / bundle.ABOUT)["weights_sha256"],
-        "scene": [os.path.abspath(path) for path in opened.files],
-        "bands": list(model.inputs.bands),
-        "options": {
-            **dataclasses.asdict(options), "window": plan.window, "overlap": plan.overlap
-        },
-        "temperature": model.temperature,
-        "rsjax": rsjax.__version__,
-        "date": now.isoformat(timespec="seconds"),
-    }  # fmt: skip

@@ -34,7 +34,6 @@ class Plan:
         rows, columns: where windows lie.
         window: side in pixels of the scene.
         overlap: in pixels of the scene.
-        grid: side in pixels of the model.
         coarse: whether the map has a cell a window.
         area: the map's grid.
     """
@@ -43,7 +42,6 @@ class Plan:
     columns: Axis
     window: int
     overlap: int
-    grid: int
     coarse: bool
     area: Area
 
@@ -78,7 +76,7 @@ class Run:
                 weights[: len(at)] = plan.columns.weights[at]
                 columns = self._padded(starts[at] - left)
                 total = network.add(
-                    network.variables, network.temperature, total, band, columns,
+                    network.variables, network.temperatures, total, band, columns,
                     plan.rows.weights[i], weights,
                 )  # fmt: skip
             done = stops[i] - plan.rows.starts[i]
@@ -101,7 +99,7 @@ class Run:
             for first in range(0, len(starts), network.batch):
                 at = every[first : first + network.batch]
                 columns = self._padded(starts[at] - starts[0])
-                answers = network.each(network.variables, network.temperature, band, columns)
+                answers = network.each(network.variables, network.temperatures, band, columns)
                 for name, value in self._fetched(answers, plan.rows.starts[i]).items():
                     parts[name].append(value[: len(at)])
             self.waits["computing"] += time.perf_counter() - begun

@@ -42,6 +42,7 @@ class Scene:
         step: pixels in which windows must start: a whole pixel of every entry.
         files: those that are used.
         gsd_m: side of a pixel in metres.
+        dates: ISO dates of acquisition, as far as they are known.
     """
 
     area: Area
@@ -49,6 +50,7 @@ class Scene:
     step: int
     files: tuple[str, ...]
     gsd_m: float
+    dates: tuple[str, ...] = ()
     rasters: Rasters = dataclasses.field(default_factory=Rasters, repr=False)
 
     @property
@@ -109,7 +111,8 @@ def open_scene(layers: Sequence[Layer], inputs: Inputs, units: Sequence[str] = (
             shape = _shape(chosen, areas)
             entries[f"{name}_{factor}"] = _entry(spec, chosen, factor, shape, units)
     entries = dict(sorted(entries.items(), key=lambda item: item[1].factor))
-    return Scene(area, entries, math.lcm(*factors.values()), tuple(paths), _gsd(area))
+    dates = tuple(sorted({layer.date for layer, _ in found.values() if layer.date}))
+    return Scene(area, entries, math.lcm(*factors.values()), tuple(paths), _gsd(area), dates)
 
 
 def _match(layers: Sequence[Layer], inputs: Inputs) -> _Found:

@@ -2,21 +2,24 @@
 
 One of: a multi-band raster whose bands are named by `--bands` or by their descriptions;
 `NAME=FILE`, once a file (`B04,B03=FILE` names several bands of one); the folder of a Sentinel-2
-SAFE or Landsat Collection 2 product; the folder of a `scenes.json`, or `FOLDER#ID` for one of its
-scenes. Several of them together make one scene where they lie on one grid.
+SAFE or Landsat Collection 2 product; a STAC item; a `scenes.json` or its folder, with `#ID` for
+one of its scenes. Several of them together make one scene where they lie on one grid.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import pathlib
 import re
 from collections.abc import Sequence
 
 from rsjax import sensors
 from rsjax.datasets import files, products, raster, scene_list
 from rsjax.datasets.scene_list import BandFile, SceneList
-from rsjax.errors import SceneError
+from rsjax.errors import DatasetError, SceneError
+from rsjax.mapping import scene_stac
 
 _NAMED = re.compile(r"([\w/@,]+)=(.+)")
 
@@ -30,21 +33,31 @@ class Layer:
         names: of its bands in order, 'B02' or 'sensor/B02' (of a time series 'B02@0'); '' is none.
         unit: of its values; '' where neither product nor list says it.
         nodata: value of missing pixels, in place of the file's own; None: the file's own.
+        date: ISO date of acquisition; '' where nobody says it.
     """
 
     path: str
     names: tuple[str, ...]
     unit: str = ""
     nodata: float | None = None
+    date: str = ""
 
 
-def layers(given: Sequence[str], bands: Sequence[str], wanted: Sequence[str]) -> list[Layer]:
+def layers(
+    given: Sequence[str],
+    bands: Sequence[str],
+    wanted: Sequence[str],
+    units: Sequence[str] = (),
+    download: bool = False,
+) -> list[Layer]:
     """The files of a scene.
 
     Args:
         given: what the user names, see the module.
         bands: names of the bands of the files that are given without names; may be empty.
         wanted: 'sensor/band' names that the model takes; of a product only these are looked for.
+        units: stated by the user, see `unit_of`; they hold for what a STAC item does not tell.
+        download: whether to get the files of a STAC item that are on a server.
 
     Raises:
         SceneError: nothing is given, or bands without names.
@@ -55,8 +68,11 @@ def layers(given: Sequence[str], bands: Sequence[str], wanted: Sequence[str]) ->
     found: list[Layer] = []
     for one in given:
         match = _NAMED.fullmatch(one)
-        if os.path.isdir(one.partition("#")[0]):
+        place = one.partition("#")[0]
+        if os.path.isdir(place):
             found += _folder(one, wanted)
+        elif place.lower().endswith((".json", ".geojson")) and os.path.isfile(place):
+            found += _described(one, wanted, units, download)
         elif match and not os.path.exists(one):
             found.append(Layer(match[2], tuple(match[1].split(","))))
         else:
@@ -85,22 +101,60 @@ def _folder(given: str, wanted: Sequence[str]) -> list[Layer]:
     """A product, or a scene of a list."""
     folder, _, scene_id = given.partition("#")
     folder = os.path.abspath(folder)
-    names = tuple(dict.fromkeys(name.split("/")[1] for name in wanted))
     if os.path.isfile(os.path.join(folder, scene_list.FILE)):
-        return _listed(folder, scene_id, names)
+        return _listed(os.path.join(folder, scene_list.FILE), scene_id, _bare(wanted))
     source, name = files.folder(os.path.dirname(folder)), os.path.basename(folder)
-    return _product(source, name, names)
+    return _product(source, name, _bare(wanted))
+
+
+def _described(
+    given: str, wanted: Sequence[str], units: Sequence[str], download: bool
+) -> list[Layer]:
+    """A scene of a list, or a STAC item."""
+    path, _, scene_id = given.partition("#")
+    if is_list(path):
+        return _listed(os.path.abspath(path), scene_id, _bare(wanted))
+    return [
+        Layer(file.path, file.bands, file.unit, date=file.date)
+        for file in scene_stac.files(path, scene_id, wanted, units, download)
+    ]
+
+
+def is_list(path: str) -> bool:
+    """Whether a JSON file is a list of scenes, as `scenes.json`, and not STAC."""
+    try:
+        data = json.loads(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError):
+        return os.path.basename(path) == scene_list.FILE
+    return isinstance(data, dict) and "scenes" in data and "type" not in data
+
+
+def read_list(path: str) -> SceneList:
+    """A list of scenes, which for a map needs no labels.
+
+    Raises:
+        DatasetError: it is not there, or not as docs/scenes.md says.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}; correct the path") from None
+    return scene_list.read(content, path, labelled=False)
+
+
+def _bare(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Names without sensors."""
+    return tuple(dict.fromkeys(name.split("/")[1] for name in wanted))
 
 
 def _product(source: files.Source, name: str, wanted: tuple[str, ...]) -> list[Layer]:
     found = products.find(source, name, wanted)
-    return _layers(source.path, found.files, found.sensor, found.unit, products.NODATA)
+    made = _layers(source.path, found.files, found.sensor, found.unit, products.NODATA)
+    return [dataclasses.replace(layer, date=found.date) for layer in made]
 
 
-def _listed(folder: str, scene_id: str, wanted: tuple[str, ...]) -> list[Layer]:
-    where = os.path.join(folder, scene_list.FILE)
-    source = files.folder(folder)
-    given = scene_list.read(source.read(scene_list.FILE), where)
+def _listed(where: str, scene_id: str, wanted: tuple[str, ...]) -> list[Layer]:
+    given, folder = read_list(where), os.path.dirname(where)
     ids = [scene.id for scene in given.scenes]
     if scene_id not in ids and (scene_id or len(ids) > 1):
         raise SceneError(
@@ -108,10 +162,12 @@ def _listed(folder: str, scene_id: str, wanted: tuple[str, ...]) -> list[Layer]:
             f"one of {', '.join(ids)}; name it as --scene={folder}#{ids[0]}"
         )
     scene = given.scenes[ids.index(scene_id) if scene_id else 0]
-    if not scene.product:
+    if scene.product:
+        found = _of_list(_product(files.folder(folder), scene.product, wanted), given)
+    else:
         unit = scene.unit or given.unit
-        return _layers(folder, scene.files, given.sensor, unit, given.nodata)
-    return _of_list(_product(source, scene.product, wanted), given)
+        found = _layers(folder, scene.files, given.sensor, unit, given.nodata)
+    return [dataclasses.replace(layer, date=scene.date or layer.date) for layer in found]
 
 
 def _of_list(found: list[Layer], given: SceneList) -> list[Layer]:

@@ -150,14 +150,15 @@ def test_a_unet_in_windows_equals_it_on_the_whole_scene():
     spec = ImageSpec("sentinel2_l2a", ("B02", "B03"), 64, 64, "float32", "reflectance", 10.0)
     inputs = Inputs({"s2": spec}, bands, (0.1, 0.2), (0.1, 0.1), (64, 64))
     network = compute.compile_for(
-        model, inputs, {"s2": 1}, 64, tta="none", confidence="none", probabilities=False, batch=4
-    )
+        [(model, inputs)], {"s2": 1}, 64, tta="none", confidence="none", probabilities=False,
+        batch=4,
+    )  # fmt: skip
     axis = tiling.blended(160, 64, 0, 32)
     weights = np.pad(axis.weights, ((0, 1), (0, 0)))
     columns = np.array([*axis.starts, axis.starts[-1]], np.int32)
     found = np.asarray(
         network.add(
-            network.variables, network.temperature, jax.numpy.zeros((64, 160, 3)),
+            network.variables, network.temperatures, jax.numpy.zeros((64, 160, 3)),
             {"s2": np.moveaxis(x[0], -1, 0)}, columns, np.ones(64, np.float32), weights,
         )
     )  # fmt: skip
