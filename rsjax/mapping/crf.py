@@ -5,8 +5,9 @@ Energy of a labelling x: sum_i -log p_i(x_i) + sum_{i<j} mu(x_i, x_j) k(i, j), w
     k(i, j) = appearance exp(-|p_i - p_j|^2 / 2 theta_alpha^2 - |I_i - I_j|^2 / 2 theta_beta^2)
             + smoothness exp(-|p_i - p_j|^2 / 2 theta_gamma^2)
 
-of positions p in pixels and bands I, each kernel normalised symmetrically. `mean_field` takes pairs
-inside a square window and is exact within it; `exact` takes all pairs by matrices, for small images.
+of positions p in pixels and bands I, where each exp(i, j) is divided by the root of its sums over i
+and over j, both with i = j (symmetric normalisation). `mean_field` takes pairs inside a square
+window and is exact within it; `exact` takes all pairs by matrices, for small images.
 
 Sources: Krähenbühl & Koltun 2011 (arXiv:1210.5644), eq. 3 and algorithm 1; the window of Teichmann
 & Cipolla 2018 (arXiv:1805.04777) in place of the lattice, whose error is not known.
@@ -58,7 +59,9 @@ class Crf:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             whole = field.name in ("iterations", "radius")
-            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            number = isinstance(value, int if whole else int | float) and not isinstance(
+                value, bool
+            )
             zero = field.name in UNIT_WEIGHTS
             if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
                 raise ConfigError(

@@ -1,0 +1,276 @@
+"""A map made tidy: conditional random field, majority filter, minimum mapping unit, in order."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+from rich.console import Console
+
+import rsjax
+from rsjax import sealed
+from rsjax.datasets.scene_area import Area
+from rsjax.errors import ConfigError, SceneError
+from rsjax.landcover import Nomenclature
+from rsjax.landcover.nomenclature import IGNORE
+from rsjax.mapping import (
+    clean_crf,
+    clean_source,
+    clean_table,
+    crf,
+    landmap,
+    majority,
+    mapping_unit,
+    pixel_area,
+)
+from rsjax.mapping.clean_table import Changes
+from rsjax.mapping.crf import Crf
+from rsjax.mapping.landmap import LandMap
+from rsjax.mapping.pixel_area import PixelAreas
+from rsjax.mapping.sample_files import sha256
+from rsjax.mapping.writer import PROVENANCE_TAG, MapWriter, beside, check_output, open_writer
+
+ROWS = 512  # that are written at once
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is done to a map.
+
+    Attributes:
+        crf: parameters of the conditional random field; None: none.
+        compatibility: CSV with the costs of neighbouring classes; '': 1 for any two (Potts).
+        majority: side of the majority filter's window in pixels; 0: none.
+        min_unit: area below which regions are merged, '0.5ha' or '9px'; '': none.
+        connectivity: of regions, 4 or 8.
+        keep: names of classes whose regions are never merged away.
+    """
+
+    crf: Crf | None = None
+    compatibility: str = ""
+    majority: int = 0
+    min_unit: str = ""
+    connectivity: int = 4
+    keep: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaned:
+    """What came of it.
+
+    Attributes:
+        files: the map first.
+        changes: by class.
+        notes: what the user should know.
+    """
+
+    files: tuple[pathlib.Path, ...]
+    changes: Changes
+    notes: tuple[str, ...]
+
+
+def clean(
+    map_path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: Options,
+    *,
+    nomenclature: str = "",
+    scene: Sequence[str] = (),
+    bands: Sequence[str] = (),
+    units: Sequence[str] = (),
+    console: Console | None = None,
+) -> Cleaned:
+    """Cleans a map, writes it anew and prints what has changed.
+
+    Args:
+        map_path: a map: see `rsjax.mapping.landmap.read_map`.
+        output: the new map; after the field also `_confidence` and `_probabilities`.
+        options: what is done.
+        nomenclature: the map's classes, where the file does not say.
+        scene: that the map was made of, for the field: see `rsjax.mapping.scene_files`.
+        bands: names of the bands of the scene's files, where these do not say.
+        units: of the scene's values.
+        console: where to print.
+
+    Raises:
+        RsjaxError: of many kinds: input that does not fit; nothing is written then.
+    """
+    least, unit = _check(options, scene)
+    console = console or Console()
+    with rasterio.Env(GDAL_CACHEMAX=landmap.CACHE_BYTES):
+        land_map = landmap.read_map(map_path, nomenclature)
+        classes = land_map.nomenclature
+        keep = [classes.index(name, "--keep") for name in options.keep]
+        compatibility = _compatibility(options.compatibility, classes)
+        given = pathlib.Path(os.path.abspath(map_path))
+        path = check_output(output, [str(given), *(str(beside(given, n)) for n in _BESIDE)])
+        notes = []
+        areas = None
+        try:
+            areas = pixel_area.of_grid(land_map.crs, land_map.transform, land_map.shape)
+        except SceneError as error:
+            if unit == "ha":
+                raise
+            notes.append(f"hectares are not known: {error}")
+        area = Area(land_map.crs, land_map.transform, *land_map.shape)
+        about = _provenance(land_map, options, scene)
+        with_field = options.crf is not None
+        kind = "probability" if with_field else "none"
+        with open_writer(path, area, classes, about, kind, with_field) as out:
+            before, after, spare = (
+                _scratch(out.scratch / name, land_map.shape)
+                for name in ("before", "after", "spare")
+            )
+            for window, block in land_map.blocks():
+                before[window.toslices()] = block
+            after[:] = before
+            shares = None
+            if options.crf is not None:
+                shares = _scratch(out.scratch / "marginals", (*land_map.shape, len(classes)))
+                with clean_source.open_source(land_map, scene, bands, units, before) as source:
+                    skipped = clean_crf.run(
+                        source, options.crf, compatibility, before, after, shares
+                    )
+                if skipped:
+                    notes.append(
+                        f"{skipped} pixels have a class, but no probability or no value in the "
+                        "scene: the field left them as they are"
+                    )
+            if options.majority:
+                majority.by_blocks(after, spare, options.majority)
+                after, spare = spare, after
+            if options.min_unit:
+                merged = mapping_unit.merge_small(
+                    after, after, least, areas if unit == "ha" else None, options.connectivity, keep
+                )
+                notes.append(f"{merged} regions below {options.min_unit} were merged")
+            changes = _write(out, len(classes), before, after, shares, areas)
+            files = out.finish()
+    console.print(clean_table.table(changes, classes))
+    total = max(1, int(changes.pixels.sum()))
+    notes.append(f"{changes.changed} of {total} pixels ({changes.changed / total:.2%}) changed")
+    console.print(*notes, *files, sep="\n", highlight=False, markup=False, soft_wrap=True)
+    return Cleaned(tuple(files), changes, tuple(notes))
+
+
+_BESIDE = ("confidence", "probabilities")
+
+
+def field(wanted: bool, given: Mapping[str, Any]) -> Crf | None:
+    """The conditional random field with some parameters set by name; None if it is not wanted.
+
+    Raises:
+        ConfigError: an unknown parameter, a value that cannot be, or parameters of no field.
+    """
+    known = [one.name for one in dataclasses.fields(Crf)]
+    if unknown := [name for name in given if name not in known]:
+        raise ConfigError(f"--crf_option={unknown[0]}=...: expected one of {', '.join(known)}")
+    if given and not wanted:
+        raise ConfigError("--crf_option is for --crf; give it, or leave the option out")
+    return Crf(**given) if wanted else None
+
+
+def _check(options: Options, scene: Sequence[str]) -> tuple[float, str]:
+    if options.crf is None and not options.majority and not options.min_unit:
+        raise ConfigError("nothing to do; give --crf, --majority=3 or --min_unit=0.5ha")
+    if options.crf is None and (scene or options.compatibility):
+        raise ConfigError("--scene and --compatibility are for --crf; give it, or leave them out")
+    if options.keep and not options.min_unit:
+        raise ConfigError("--keep is for --min_unit; give it, or leave --keep out")
+    if options.majority:
+        majority.check(options.majority)
+    return mapping_unit.parse(options.min_unit) if options.min_unit else (0.0, "")
+
+
+def _compatibility(path: str, classes: Nomenclature) -> np.ndarray:
+    """Costs of neighbouring classes from a CSV whose first row and column have their names.
+
+    Raises:
+        ConfigError: other classes, or costs that are not symmetric, negative, or not 0 for a class
+            beside itself.
+    """
+    if not path:
+        return crf.potts(len(classes))
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            head, *rows = list(csv.reader(file))
+        costs = {row[0]: dict(zip(head[1:], map(float, row[1:]), strict=True)) for row in rows}
+        table = np.array([[costs[a][b] for b in classes.names] for a in classes.names])
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise ConfigError(
+            f"{path}: {error}; expected a CSV with a row and a column for each of "
+            f"{', '.join(classes.names)}, named in the first row and column"
+        ) from error
+    wrong = not np.isfinite(table).all() or (table < 0).any() or (table != table.T).any()
+    if wrong or table.diagonal().any() or len(costs) != len(classes):
+        raise ConfigError(
+            f"{path}: expected costs of 0 or more, the same both ways, and 0 for a class beside "
+            "itself, for the map's classes alone"
+        )
+    return table.astype(np.float32)
+
+
+def _scratch(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes on the disk; its space is taken at once, as a write to a full disk would end Python."""
+    with sealed.writing(path), open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape, dtype=np.int64)))
+    return np.memmap(path, np.uint8, "r+", shape=shape)
+
+
+def _write(
+    out: MapWriter,
+    count: int,
+    before: np.ndarray,
+    after: np.ndarray,
+    shares: np.ndarray | None,
+    areas: PixelAreas | None,
+) -> Changes:
+    changes = Changes.none(count, areas is not None)
+    height, width = before.shape
+    for top in range(0, height, ROWS):
+        old, new = (np.asarray(one[top : top + ROWS]) for one in (before, after))
+        each = None if areas is None else areas.block(Window(0, top, width, len(old)))
+        changes.add(old, new, each)
+        missing = old == IGNORE
+        answers = {"classes": np.where(missing, np.uint8(0), new)}
+        if shares is not None:
+            answers["probabilities"] = np.asarray(shares[top : top + ROWS])
+            chosen = answers["classes"][..., None]
+            answers["confidence"] = np.take_along_axis(answers["probabilities"], chosen, 2)[..., 0]
+        out.write(answers, missing)
+    return changes
+
+
+def _provenance(land_map: LandMap, options: Options, scene: Sequence[str]) -> Mapping[str, Any]:
+    """What the map says of itself, and what is done to it now; of several times a list."""
+    with landmap.open_raster(land_map.path) as opened:
+        text = opened.tags().get(PROVENANCE_TAG, "")
+    try:
+        old = json.loads(text) if text else {}
+    except ValueError:
+        old = None
+    if not isinstance(old, dict):
+        raise SceneError(f"{land_map.path}: its {PROVENANCE_TAG} is damaged; make the map anew")
+    now = datetime.datetime.now(datetime.UTC)
+    done = {
+        "map": os.path.abspath(land_map.path),
+        "map_sha256": sha256(land_map.path),
+        "nomenclature": land_map.nomenclature.name,
+        "options": dataclasses.asdict(options),
+        "scene": list(scene),
+        "rsjax": rsjax.__version__,
+        "date": now.isoformat(timespec="seconds"),
+    }
+    return {**old, "clean": [*old.get("clean", []), done]}
