@@ -35,10 +35,10 @@ def main(argv: Sequence[str]) -> None:
     doors.refuse_arguments(argv)
     doors.log_to_stderr()
     path = doors.require("map", MAP.value, "map.tif")
-    from rsjax.mapping import clean
+    from rsjax.mapping import clean, clean_options
 
-    options = clean.Options(
-        clean.field(CRF.value, doors.options(CRF_OPTION.value)),
+    options = clean_options.Options(
+        clean_options.field(CRF.value, doors.options(CRF_OPTION.value)),
         COMPATIBILITY.value, MAJORITY.value, MIN_UNIT.value, CONNECTIVITY.value, tuple(KEEP.value),
     )  # fmt: skip
     with doors.stoppable(AGAIN):

@@ -83,7 +83,7 @@ def _unary(shares: np.ndarray) -> np.ndarray:
 
 
 def _best(q: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The class of the largest marginal; of several a pixel's own, else that of the lowest index."""
+    """Class of the largest marginal; of several a pixel's own, else that of the lowest index."""
     q_own = np.take_along_axis(q, own[None], axis=0)[0]
     return np.where(q_own < q.max(axis=0), q.argmax(axis=0).astype(np.uint8), own)
 

@@ -231,8 +231,8 @@ def _statistics(source: Source, classes: np.ndarray) -> tuple[np.ndarray, np.nda
             count += more
     if not count:
         raise SceneError(
-            f"{source.land_map.path}: no pixel has a class, a probability and a value in every band of "
-            "the scene; expected the scene that the map was made of"
+            f"{source.land_map.path}: no pixel has a class, a probability and a value in "
+            "every band of the scene; expected the scene that the map was made of"
         )
     std = np.sqrt(squares / count)
     return np.asarray(mean), np.where(std > 0, std, 1.0)  # a constant band says nothing

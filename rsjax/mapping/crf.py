@@ -209,13 +209,27 @@ def exact(
     Returns:
         As `mean_field`.
     """
+    bands = np.where(valid, bands, 0)
+    given = (jnp.asarray(one, jnp.float32) for one in (unary, bands, compatibility))
+    return _all_pairs(*given, jnp.asarray(valid), crf=crf, window=window)
+
+
+@functools.partial(jax.jit, static_argnames=("crf", "window"))
+def _all_pairs(
+    unary: jax.Array,
+    bands: jax.Array,
+    compatibility: jax.Array,
+    valid: jax.Array,
+    *,
+    crf: Crf,
+    window: bool,
+) -> jax.Array:
     row, col = (jnp.asarray(one.ravel(), jnp.float32) for one in np.indices(valid.shape))
-    features = jnp.asarray(np.where(valid, bands, 0).reshape(len(bands), -1), jnp.float32)
     down, across = row[:, None] - row[None], col[:, None] - col[None]
     apart = down**2 + across**2
+    features = bands.reshape(len(bands), -1)
     colour = jnp.square(features[:, :, None] - features[:, None]).sum(axis=0)
-    flat = jnp.asarray(valid.ravel())
-    pairs = flat[:, None] & flat[None]
+    pairs = valid.ravel()[:, None] & valid.ravel()[None]
     if window:
         pairs &= jnp.maximum(jnp.abs(down), jnp.abs(across)) <= crf.radius
     weights = jnp.zeros_like(apart)
@@ -224,12 +238,14 @@ def exact(
         (crf.smoothness, apart / 2 / crf.theta_gamma**2),
     ):
         kernel = jnp.where(pairs, jnp.exp(-exponent), 0)
-        sums = jnp.maximum(kernel.sum(axis=1), 1)  # 1 at valid pixels at least: their own
-        weights += weight * kernel * jax.lax.rsqrt(sums)[:, None] * jax.lax.rsqrt(sums)[None]
+        roots = jax.lax.rsqrt(jnp.maximum(kernel.sum(axis=1), 1))  # 1 where a pixel is valid
+        weights += weight * kernel * roots[:, None] * roots[None]
     weights *= 1 - jnp.eye(len(weights))
-    cost = jnp.asarray(unary, jnp.float32).reshape(len(unary), -1)
-    table = jnp.asarray(compatibility, jnp.float32)
-    found = jax.nn.softmax(-cost, axis=0)
-    for _ in range(crf.iterations):
-        found = _update(cost, table, jnp.matmul(found, weights.T, precision="highest"))
+    cost = unary.reshape(len(unary), -1)
+
+    def iterate(_: int, found: jax.Array) -> jax.Array:
+        message = jnp.matmul(found, weights.T, precision="highest")
+        return _update(cost, compatibility, message)
+
+    found = jax.lax.fori_loop(0, crf.iterations, iterate, jax.nn.softmax(-cost, axis=0))
     return found.reshape(unary.shape)
