@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from rich.console import Console
 
@@ -73,7 +75,8 @@ def clean(
 
     Args:
         map_path: a map: see `rsjax.mapping.landmap.read_map`.
-        output: the new map; after the field also `_confidence` and `_probabilities`.
+        output: the new map; with the probabilities of the old one, where these lie beside it, and
+            the probability of each pixel's new class as confidence.
         options: what is done.
         nomenclature: the map's classes, where the file does not say.
         scene: that the map was made of, for the field: see `rsjax.mapping.scene_files`.
@@ -86,56 +89,53 @@ def clean(
     """
     least, unit = clean_options.check(options, scene)
     console = console or Console()
-    with rasterio.Env(GDAL_CACHEMAX=landmap.CACHE_BYTES):
+    with rasterio.Env(GDAL_CACHEMAX=landmap.CACHE_BYTES), contextlib.ExitStack() as stack:
         land_map = landmap.read_map(map_path, nomenclature)
         classes = land_map.nomenclature
         keep = [classes.index(name, "--keep") for name in options.keep]
-        compatibility = clean_options.compatibility(options.compatibility, classes)
         given = pathlib.Path(os.path.abspath(map_path))
-        path = check_output(output, [str(given), *(str(beside(given, n)) for n in _BESIDE)])
-        notes = []
-        areas = None
-        try:
-            areas = pixel_area.of_grid(land_map.crs, land_map.transform, land_map.shape)
-        except SceneError as error:
-            if unit == "ha":
-                raise
-            notes.append(f"hectares are not known: {error}")
+        path = check_output(output, [str(given), *(str(beside(given, name)) for name in _BESIDE)])
+        areas, notes = _areas(land_map, needed=unit == "ha")
+        shares, why = stack.enter_context(clean_source.open_probabilities(land_map))
+        if shares is None and beside(given, "probabilities").is_file():
+            notes.append(f"{why}: taken for those of another map")
+        kind = "none" if shares is None else "probability"
         area = Area(land_map.crs, land_map.transform, *land_map.shape)
         about = _provenance(land_map, options, scene)
-        with_field = options.crf is not None
-        kind = "probability" if with_field else "none"
-        with open_writer(path, area, classes, about, kind, with_field) as out:
-            before, after, spare = (
-                _scratch(out.scratch / name, land_map.shape)
-                for name in ("before", "after", "spare")
-            )
-            for window, block in land_map.blocks():
-                before[window.toslices()] = block
-            after[:] = before
-            shares = None
-            if options.crf is not None:
-                shares = _scratch(out.scratch / "marginals", (*land_map.shape, len(classes)))
-                with clean_source.open_source(land_map, scene, bands, units, before) as source:
-                    check_output(output, source.scene.files)
-                    skipped = clean_crf.run(
-                        source, options.crf, compatibility, before, after, shares
-                    )
-                if skipped:
-                    notes.append(
-                        f"{skipped} pixels have a class, but no probability or no value in the "
-                        "scene: the field left them as they are"
-                    )
-            if options.majority:
-                majority.by_blocks(after, spare, options.majority)
-                after, spare = spare, after
-            if options.min_unit:
-                merged = mapping_unit.merge_small(
-                    after, after, least, areas if unit == "ha" else None, options.connectivity, keep
+        out = stack.enter_context(
+            open_writer(path, area, classes, about, kind, probabilities=shares is not None)
+        )
+        before, after = (_scratch(out.scratch / name, land_map.shape) for name in ("was", "is"))
+        for window, block in land_map.blocks():
+            before[window.toslices()] = after[window.toslices()] = block
+        if options.crf is not None:
+            if shares is None:
+                raise SceneError(
+                    f"{why}; --crf needs the probabilities of the map's classes. Make the map with "
+                    "python -m rsjax.predict --probabilities"
                 )
-                notes.append(f"{merged} regions below {options.min_unit} were merged")
-            changes = _write(out, len(classes), before, after, shares, areas)
-            files = out.finish()
+            costs = clean_options.compatibility(options.compatibility, classes)
+            source = stack.enter_context(
+                clean_source.open_source(land_map, shares, scene, bands, units, before)
+            )
+            check_output(output, source.scene.files)
+            if skipped := clean_crf.run(source, options.crf, costs, before, after):
+                notes.append(
+                    f"{skipped} pixels have a class, but no probability or no value in the scene: "
+                    "the field left them as they are"
+                )
+        if options.majority:
+            target = _scratch(out.scratch / "majority", land_map.shape)
+            majority.by_blocks(after, target, options.majority)
+            after = target
+        if options.min_unit:
+            measured = areas if unit == "ha" else None
+            merged = mapping_unit.merge_small(
+                after, after, least, measured, options.connectivity, keep
+            )
+            notes.append(f"{merged} regions below {options.min_unit} were merged")
+        changes = _write(out, len(classes), before, after, shares, areas)
+        files = out.finish()
     console.print(clean_table.table(changes, classes))
     total = max(1, int(changes.pixels.sum()))
     notes.append(f"{changes.changed} of {total} pixels ({changes.changed / total:.2%}) changed")
@@ -144,6 +144,16 @@ def clean(
 
 
 _BESIDE = ("confidence", "probabilities")
+
+
+def _areas(land_map: LandMap, *, needed: bool) -> tuple[PixelAreas | None, list[str]]:
+    """Pixel areas; where there are none and none are needed, None and a note."""
+    try:
+        return pixel_area.of_grid(land_map.crs, land_map.transform, land_map.shape), []
+    except SceneError as error:
+        if needed:
+            raise
+        return None, [f"hectares are not known: {error}"]
 
 
 def _scratch(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -158,7 +168,7 @@ def _write(
     count: int,
     before: np.ndarray,
     after: np.ndarray,
-    shares: np.ndarray | None,
+    shares: DatasetReader | None,
     areas: PixelAreas | None,
 ) -> Changes:
     changes = Changes.none(count, areas is not None)
@@ -170,7 +180,8 @@ def _write(
         missing = old == IGNORE
         answers = {"classes": np.where(missing, np.uint8(0), new)}
         if shares is not None:
-            answers["probabilities"] = np.asarray(shares[top : top + ROWS])
+            planes = clean_source.read_bytes(shares, Window(0, top, width, len(old)))
+            answers["probabilities"] = np.moveaxis(planes, 0, -1)
             chosen = answers["classes"][..., None]
             answers["confidence"] = np.take_along_axis(answers["probabilities"], chosen, 2)[..., 0]
         out.write(answers, missing)

@@ -28,7 +28,6 @@ def run(
     compatibility: np.ndarray,
     classes: np.ndarray,
     found: np.ndarray,
-    marginals: np.ndarray,
     tile: int = 0,
 ) -> int:
     """Computes the field tile by tile; equal to one tile of everything.
@@ -41,7 +40,6 @@ def run(
         compatibility: (K, K).
         classes: of the map, uint8 (rows, columns), 255 where there is none.
         found: likewise, is written.
-        marginals: uint8 (rows, columns, K), is written: steps of 0.004, 255 for none.
         tile: pixels of a side without halo; 0: by memory.
 
     Returns:
@@ -63,15 +61,12 @@ def run(
             inner = tuple(slice(halo, halo + span.stop - span.start) for span in there)
             own, counts = np.asarray(classes[there]), valid[inner]
             skipped += int(((own != IGNORE) & ~counts).sum())
-            shares_here = shares[:, *inner]
             if counts.any():
                 unary = np.where(valid[None], _unary(shares), 0)
                 found_here = crf.mean_field(unary, bands, valid, compatibility, settings)
                 q = jax.device_get(found_here)[:, *inner]
                 best = _best(q, np.where(counts, own, 0))
                 found[there] = np.where(counts, best, own)
-                shares_here = np.where(counts, np.round(q * STEPS).astype(np.uint8), shares_here)
-            marginals[there] = np.moveaxis(shares_here, 0, -1)
         logger.info("conditional random field: %d of %d rows", min(top + core[0], height), height)
     return skipped
 

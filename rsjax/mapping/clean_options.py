@@ -61,6 +61,8 @@ def check(options: Options, scene: Sequence[str]) -> tuple[float, str]:
     """
     if options.crf is None and not options.majority and not options.min_unit:
         raise ConfigError("nothing to do; give --crf, --majority=3 or --min_unit=0.5ha")
+    if options.crf is not None and not scene:
+        raise ConfigError("--crf needs the scene that the map was made of, e.g. --scene=scene.tif")
     if options.crf is None and (scene or options.compatibility):
         raise ConfigError("--scene and --compatibility are for --crf; give it, or leave them out")
     if options.keep and not options.min_unit:

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from rsjax.datasets import raster
 from rsjax.datasets.info import ImageSpec
-from rsjax.errors import ConfigError, SceneError
+from rsjax.errors import SceneError
 from rsjax.input.preprocess import Inputs
 from rsjax.landcover.nomenclature import IGNORE
 from rsjax.mapping import landmap, scene, scene_check, scene_files
@@ -53,69 +53,74 @@ class Source:
 
 
 @contextlib.contextmanager
+def open_probabilities(land_map: LandMap) -> Iterator[tuple[DatasetReader | None, str]]:
+    """The probabilities beside a map, if they are there and its own.
+
+    Yields:
+        The open file, or None and why not.
+    """
+    path = beside(pathlib.Path(land_map.path), "probabilities")
+    if not path.is_file():
+        yield None, f"{path}: no such file"
+        return
+    with landmap.open_raster(land_map.path) as opened:
+        ours = opened.tags().get(PROVENANCE_TAG)
+    with landmap.open_raster(path) as found:
+        if not ours or found.tags().get(PROVENANCE_TAG) != ours:
+            yield None, f"{path}: its {PROVENANCE_TAG} is not that of {land_map.path}"
+        elif found.shape != land_map.shape or found.count != len(land_map.nomenclature):
+            yield (
+                None,
+                f"{path}: {found.count} bands of {found.shape} pixels, expected "
+                f"{len(land_map.nomenclature)} of {land_map.shape}",
+            )
+        else:
+            yield found, ""
+
+
+@contextlib.contextmanager
 def open_source(
     land_map: LandMap,
+    probabilities: DatasetReader,
     given: Sequence[str],
     bands: Sequence[str],
     units: Sequence[str],
     classes: np.ndarray,
 ) -> Iterator[Source]:
-    """Opens what the field needs beside a map, checks that it belongs to it, reads statistics.
+    """Opens the scene that a map was made of, checks that it belongs to it, reads statistics.
 
     Args:
         land_map: made by `rsjax.predict --probabilities`.
+        probabilities: of the map.
         given: its scene, see `scene_files`.
         bands: names of the bands of files that are given without names.
         units: of the scene's values.
         classes: of the map, uint8 (rows, columns), 255 where there is none.
 
     Raises:
-        ConfigError: no scene given.
-        SceneError: a map without probabilities or without the names of its bands, or files that do
-            not belong together.
+        SceneError: a map that does not say which bands it was made of, or was cleaned before, or a
+            scene on another grid.
         SensorError: a band that is missing.
     """
-    if not given:
-        raise ConfigError("--crf needs the scene that the map was made of, e.g. --scene=scene.tif")
-    path = beside(pathlib.Path(land_map.path), "probabilities")
-    if not path.is_file():
-        raise SceneError(
-            f"{path}: no such file; --crf needs the probabilities of the map's classes. Make the "
-            "map with python -m rsjax.predict --probabilities"
-        )
-    with (
-        landmap.open_raster(path) as found,
-        concurrent.futures.ThreadPoolExecutor(1) as pool,
-    ):
-        _check_belongs(found, str(path), land_map)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
         opened = _open_scene(land_map, given, bands, units)
         scene_check.check_values(opened, pool)
-        raw = Source(land_map, found, opened, pool, np.zeros(0), np.ones(0))
+        raw = Source(land_map, probabilities, opened, pool, np.zeros(0), np.ones(0))
         mean, std = _statistics(raw, classes)
         yield dataclasses.replace(raw, mean=mean, std=std)
-
-
-def _check_belongs(found: DatasetReader, path: str, land_map: LandMap) -> None:
-    with landmap.open_raster(land_map.path) as opened:
-        ours = opened.tags().get(PROVENANCE_TAG)
-    if not ours or found.tags().get(PROVENANCE_TAG) != ours:
-        raise SceneError(
-            f"{path}: its {PROVENANCE_TAG} is not that of {land_map.path}, expected the "
-            "probabilities of this map; make both anew with python -m rsjax.predict --probabilities"
-        )
-    if found.shape != land_map.shape or found.count != len(land_map.nomenclature):
-        raise SceneError(
-            f"{path}: {found.count} bands of {found.shape} pixels, expected one of "
-            f"{land_map.shape} for each of the map's {len(land_map.nomenclature)} classes; make "
-            "both anew"
-        )
 
 
 def _open_scene(
     land_map: LandMap, given: Sequence[str], bands: Sequence[str], units: Sequence[str]
 ) -> Scene:
     with landmap.open_raster(land_map.path) as opened:
-        names = json.loads(opened.tags()[PROVENANCE_TAG]).get("bands", [])
+        about = json.loads(opened.tags()[PROVENANCE_TAG])
+    if "clean" in about:
+        raise SceneError(
+            f"{land_map.path}: was cleaned before, which --crf would undo as it starts from the "
+            "model's probabilities; give all steps at once, with the map of rsjax.predict"
+        )
+    names = about.get("bands", [])
     if not names:
         raise SceneError(
             f"{land_map.path}: its {PROVENANCE_TAG} does not say which bands it was made of, so "
@@ -185,13 +190,7 @@ def _pixels(
     inside = slice(top - rows[0], stop - rows[0]), slice(left - columns[0], right - columns[0])
     shares = np.full((source.probabilities.count, *shape), ABSENT, np.uint8)
     window = Window(left, top, right - left, stop - top)
-    try:
-        shares[:, *inside] = source.probabilities.read(window=window)
-    except RasterioError as error:
-        raise SceneError(
-            f"{source.probabilities.name}: rows {top} to {stop - 1} cannot be read ({error}); the "
-            "file is damaged or was not written to its end"
-        ) from error
+    shares[:, *inside] = read_bytes(source.probabilities, window)
     found = source.scene.read(rows, columns, source.pool)
     planes = []
     for name, entry in source.scene.entries.items():
@@ -202,6 +201,21 @@ def _pixels(
     valid[inside] = np.asarray(classes[top:stop, left:right]) != IGNORE
     valid &= ~found.missing & np.isfinite(bands).all(axis=0) & (shares != ABSENT).all(axis=0)
     return shares, bands, valid
+
+
+def read_bytes(probabilities: DatasetReader, window: Window) -> np.ndarray:
+    """A window of probabilities as they are stored, uint8 (K, rows, columns).
+
+    Raises:
+        SceneError: they cannot be read.
+    """
+    try:
+        return np.asarray(probabilities.read(window=window))
+    except RasterioError as error:
+        raise SceneError(
+            f"{probabilities.name}: rows {window.row_off} to {window.row_off + window.height - 1} "
+            f"cannot be read ({error}); the file is damaged or was not written to its end"
+        ) from error
 
 
 def _statistics(source: Source, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

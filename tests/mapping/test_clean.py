@@ -76,7 +76,7 @@ def expected_field(made):
     unary = -np.log(np.maximum(shares * 0.004, 0.002)).transpose(2, 0, 1)
     unary = np.where(valid, unary, 0).astype(np.float32)
     q = np.asarray(crf.exact(unary, bands, valid, crf.potts(4), SETTINGS, window=True))
-    return valid, q, np.where(valid, q.argmax(axis=0), np.where(missing, 255, classes))
+    return valid, np.where(valid, q.argmax(axis=0), np.where(missing, 255, classes))
 
 
 def codes_of(path):
@@ -85,29 +85,29 @@ def codes_of(path):
 
 
 def test_the_field_by_tiles_is_that_of_the_whole(made):
-    folder, classes, missing, shares, *_, scene = made
+    folder, classes, missing, *_, scene = made
     land_map = landmap.read_map(folder / "map.tif")
     before = np.where(missing, np.uint8(255), classes)
-    found, marginals = before.copy(), np.zeros((*SHAPE, 4), np.uint8)
-    with clean_source.open_source(land_map, scene, [], UNIT, before) as source:
-        skipped = clean_crf.run(source, SETTINGS, crf.potts(4), before, found, marginals, 8)
-    valid, q, expected = expected_field(made)
+    found = before.copy()
+    with (
+        clean_source.open_probabilities(land_map) as (opened, _),
+        clean_source.open_source(land_map, opened, scene, [], UNIT, before) as source,
+    ):
+        skipped = clean_crf.run(source, SETTINGS, crf.potts(4), before, found, 8)
+    valid, expected = expected_field(made)
     assert skipped == (~missing & ~valid).sum() >= 2
     np.testing.assert_array_equal(found, expected)
     assert (found != before).mean() > 0.1
-    written = np.moveaxis(marginals[valid], -1, 0).astype(int)
-    assert np.abs(written - q[:, valid] * 250).max() <= 0.51
-    np.testing.assert_array_equal(marginals[~missing & ~valid], shares[~missing & ~valid])
 
 
 def test_all_three_in_their_order_with_provenance_and_what_lies_beside(made, tmp_path):
-    folder, _, missing, *_, scene = made
+    folder, _, missing, shares, *_, scene = made
     options = Options(SETTINGS, "", 3, "0.05ha", 4, (CLASSES.names[3],))
     output, console = tmp_path / "clean.tif", quiet(record=True)
     done = clean.clean(
         folder / "map.tif", output, options, scene=scene, units=UNIT, console=console
     )
-    expected = expected_field(made)[2]
+    expected = expected_field(made)[1]
     smooth = majority.majority(expected.astype(np.uint8), 3)
     final = np.empty_like(smooth)
     given = landmap.read_map(folder / "map.tif")
@@ -132,14 +132,14 @@ def test_all_three_in_their_order_with_provenance_and_what_lies_beside(made, tmp
     text = console.export_text()
     assert f"{(codes != before).sum()} of {(~missing).sum()} pixels" in text
     assert "regions below 0.05ha were merged" in text
-    # The confidence is the marginal of the class as written, also where it is not the largest.
-    with rasterio.open(tmp_path / "clean_confidence.tif") as raster:
-        confidence = raster.read(1)
+    # The probabilities stay the model's, and the confidence is that of the class as written.
+    chosen = np.take_along_axis(shares, np.minimum(final, 3)[..., None], -1)[..., 0]
+    np.testing.assert_array_equal(
+        codes_of(tmp_path / "clean_confidence.tif"), np.where(missing, 255, chosen)
+    )
     with rasterio.open(tmp_path / "clean_probabilities.tif") as raster:
-        shares = raster.read()
-    chosen = np.take_along_axis(shares, np.minimum(final, 3)[None], 0)[0]
-    np.testing.assert_array_equal(confidence[~missing], chosen[~missing])
-    # Once more: the list of what was done grows, and this map has no probabilities to be kept.
+        assert (raster.read(2) == np.where(missing, 255, shares[..., 1])).all()
+    # Once more: the list of what was done grows.
     again = clean.clean(
         output,
         tmp_path / "again.tif",
@@ -149,7 +149,9 @@ def test_all_three_in_their_order_with_provenance_and_what_lies_beside(made, tmp
     assert again.changes.changed == 0
     with rasterio.open(tmp_path / "again.tif") as raster:
         assert len(json.loads(raster.tags()["RSJAX_PROVENANCE"])["clean"]) == 2
-    assert not (tmp_path / "again_probabilities.tif").exists()
+    with pytest.raises(SceneError, match="was cleaned before"):
+        clean.clean(output, tmp_path / "no.tif", Options(SETTINGS), scene=scene, console=quiet())
+    assert not (tmp_path / "no.tif").exists()
 
 
 def test_a_map_of_others_is_cleaned_by_the_door(tmp_path):
@@ -239,8 +241,11 @@ def test_probabilities_of_another_map_are_refused(made, tmp_path):
     (tmp_path / "map_probabilities.tif").write_bytes(
         (folder / "map_probabilities.tif").read_bytes()
     )
-    with pytest.raises(SceneError, match="expected the probabilities of this map"):
+    with pytest.raises(SceneError, match=r"is not that of .*; --crf needs"):
         clean.clean(path, tmp_path / "new.tif", options, scene=scene, console=quiet())
+    done = clean.clean(path, tmp_path / "new.tif", Options(majority=3), console=quiet())
+    assert "taken for those of another map" in done.notes[0]
+    assert not (tmp_path / "new_probabilities.tif").exists()
 
 
 def test_parameters_of_the_field_are_set_by_name():
