@@ -105,7 +105,7 @@ def clean(
         out = stack.enter_context(
             open_writer(path, area, classes, about, kind, probabilities=shares is not None)
         )
-        before, after = (_scratch(out.scratch / name, land_map.shape) for name in ("was", "is"))
+        before, after = (_scratch(out, name, land_map.shape) for name in ("was", "is"))
         for window, block in land_map.blocks():
             before[window.toslices()] = after[window.toslices()] = block
         if options.crf is not None:
@@ -125,7 +125,7 @@ def clean(
                     "the field left them as they are"
                 )
         if options.majority:
-            target = _scratch(out.scratch / "majority", land_map.shape)
+            target = _scratch(out, "majority", land_map.shape)
             majority.by_blocks(after, target, options.majority)
             after = target
         if options.min_unit:
@@ -156,9 +156,10 @@ def _areas(land_map: LandMap, *, needed: bool) -> tuple[PixelAreas | None, list[
         return None, [f"hectares are not known: {error}"]
 
 
-def _scratch(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+def _scratch(out: MapWriter, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Bytes on the disk; its space is taken at once, as a write to a full disk would end Python."""
-    with sealed.writing(path), open(path, "wb") as file:
+    path = out.scratch / name
+    with sealed.writing(out.output), open(path, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, int(np.prod(shape, dtype=np.int64)))
     return np.memmap(path, np.uint8, "r+", shape=shape)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rio_cogeo import cog_validate
 
 from rsjax.datasets.scene_area import Area
-from rsjax.errors import ConfigError, NomenclatureError, SceneError, SensorError
+from rsjax.errors import ConfigError, DiskError, NomenclatureError, SceneError, SensorError
 from rsjax.landcover import nomenclature
 from rsjax.mapping import (
     clean,
@@ -229,6 +229,16 @@ def test_what_cannot_be_done_leaves_nothing(
     with pytest.raises(error, match=message):
         clean.clean("map.tif", given.pop("output"), options, units=UNIT, console=quiet(), **given)
     assert {file.name for file in folder.iterdir()} == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(made, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DiskError, match=r"new.tif: could not be written \(No space left"):
+        clean.clean(made[0] / "map.tif", tmp_path / "new.tif", Options(majority=3), console=quiet())
     assert not list(tmp_path.iterdir())
 
 

@@ -114,3 +114,19 @@ def test_without_weights_nothing_changes_and_bands_hold_borders():
 def test_parameters_that_cannot_be_are_refused(given, message):
     with pytest.raises(ConfigError, match=message):
         Crf(**given)
+
+
+def test_the_halo_is_as_wide_as_what_a_pixel_hears_of_and_no_wider():
+    settings = Crf(6.0, 3.0, 2.0, 1.5, 1.0, iterations=2, radius=1)
+    unary, bands, _, costs = random(5, (20, 20))
+    core = np.s_[:, 8:12, 8:12]
+
+    def seen(halo):
+        """The core, from a tile with this halo: nothing counts beyond it."""
+        valid = np.zeros((20, 20), bool)
+        valid[8 - halo : 12 + halo, 8 - halo : 12 + halo] = True
+        return np.asarray(crf.mean_field(unary, bands, valid, costs, settings))[core]
+
+    whole = seen(8)
+    np.testing.assert_allclose(seen(settings.halo), whole, rtol=0, atol=1e-6)
+    assert np.abs(seen(settings.halo - 1) - whole).max() > 1e-4
