@@ -94,7 +94,7 @@ def mean_field(
 
     Equal to `exact` with the window's radius, and to `exact` over all pairs where the radius
     reaches across the image. Pairs beyond the window are left out; those have a kernel of at most
-    exp(-(radius + 1)^2 / 2 theta^2), 13 % with a radius of 5 and a theta of 3.
+    exp(-(radius + 1)^2 / 2 theta^2), 14 % with a radius of 5 and a theta of 3.
 
     Args:
         unary: -log p, float32 (K, rows, columns), finite.
