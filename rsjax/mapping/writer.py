@@ -50,6 +50,7 @@ class MapWriter:
 
     Attributes:
         output: where the map will be.
+        scratch: a folder for what is needed until then; it is removed with all in it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class MapWriter:
         probabilities: bool,
     ):
         self.output, self._folder, self._area, self._classes = output, folder, area, classes
+        self.scratch = folder
         self._codes, self._absent = code_table(classes)
         about = {PROVENANCE_TAG: json.dumps(provenance)}
         named = {NOMENCLATURE_TAG: json.dumps(classes.to_json()), **about}
