@@ -78,7 +78,8 @@ def section(
     score = "mIoU" if segmentation else "loss"
     rule = (
         f"Right: {ENOUGH:.0%} or more of the pixels with a reference are right; once a class is "
-        f"chosen: its intersection over union in the record is {ENOUGH:g} or more."
+        f"chosen: its intersection over union in the record is {ENOUGH:g} or more. Confidence: the "
+        "probability of the predicted class, from 0 (black) to 1 (white)."
         if segmentation
         else "Right: every label of the record is; once a class is chosen: that label is."
         if about["task"]["name"] == "multilabel"

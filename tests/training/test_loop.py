@@ -91,6 +91,36 @@ def test_temperature_and_thresholds_of_validation_are_in_the_bundle_and_the_test
     assert scalars["f1_macro"] == pytest.approx(expected)
 
 
+def test_an_evaluation_fits_nothing_and_says_what_was_chosen_on_its_split(
+    data_dir, unbroken, tmp_path
+):
+    from rsjax import bundle, sealed
+
+    workdir, _ = unbroken
+    own = bundle.load(workdir).about
+    assert own["calibration"]["split"] == "validation"
+    files = {path: path.read_bytes() for path in (workdir / "bundle").iterdir()}
+    changes = {"mode": "eval", "eval.checkpoint": str(workdir), "eval.bootstrap": 0,
+               # What the config asks of a training has no say here.
+               "task.threshold": 0.9, "task.temperature": "none"}  # fmt: skip
+    found = {}
+    for split in ("validation", "test", "train+test"):
+        config = toy.config(data_dir, **EVERYTHING | changes | {"eval.split": split})
+        examine.evaluate_checkpoint(config, tmp_path)
+        about = found[split] = sealed.read(tmp_path / "eval" / f"{split}.json")
+        assert about["temperature"] == about["scalars"]["temperature"] == own["temperature"]
+        assert about["per_class"]["threshold"] == own["task"]["threshold"]
+        name = "report.html" if split == "test" else f"report_{split}.html"
+        text = (tmp_path / name).read_text()
+        assert ("No independent test" in text) == (split != "test")
+        if split == "validation":
+            assert "step, temperature and thresholds were fitted to, or chosen on," in text
+    assert {split: about["evaluation"]["seen"] for split, about in found.items()} == {
+        "validation": ["step", "temperature", "thresholds"], "test": [], "train+test": ["weights"],
+    }  # fmt: skip
+    assert {path: path.read_bytes() for path in (workdir / "bundle").iterdir()} == files
+
+
 def leaves(workdir, step):
     """Every array of a checkpoint, by name."""
     import orbax.checkpoint as ocp
