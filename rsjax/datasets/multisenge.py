@@ -53,7 +53,8 @@ class MultiSenGE:
     multi-hot uint8; `id`, `tile`, `block`, `crs`, `transform`.
 
     Args:
-        source: the folder; it has `labels`, `ground_reference`, `s2` and `s1` (see `FOLDERS`).
+        source: the folder; it has `labels`, `ground_reference`, `s2` and `s1` (other names:
+            `multisenge_files.FOLDERS`).
         sensors: which of 's2' and 's1' to read.
         band_order: 'resolution' (B08 fourth) or 'wavelength' (B08 seventh). Checked before the
             first sample: in summer forest must reflect more from red over the red edge to B08.

@@ -58,7 +58,7 @@ class OwnScenes:
     @functools.cached_property
     def info(self) -> DatasetInfo:
         """The dataset's card; reads `scenes.json` and the headers of the first scene's files."""
-        given, specs = self._folder.list, self._folder.scene(0).images.specs
+        given, specs = self._folder.given, self._folder.scene(0).images.specs
         first = next(iter(specs))
         card = folder_card.Card(given.sensor, specs[first].bands, 1.0, specs[first].unit)
         px = given.grid.patch_px
@@ -97,7 +97,7 @@ class OwnScenes:
         checksum `scenes.json` states, which is compared; others by size and time of change.
         """
         stated: dict[str, str] = {}
-        for scene in self._folder.list.scenes:
+        for scene in self._folder.given.scenes:
             for file in scene.files:
                 if file.sha256:
                     stated[self._folder.locate(file.path)] = file.sha256
@@ -126,13 +126,13 @@ class OwnScenes:
     def read(self, key: str) -> base.Example:
         """One example; see the class."""
         match = _KEY.fullmatch(key)
-        known = {scene.id: i for i, scene in enumerate(self._folder.list.scenes)}
+        known = {scene.id: i for i, scene in enumerate(self._folder.given.scenes)}
         if not match or match[1] not in known:
             raise base.unknown_key(self.info, self.source, key)
         opened = self._folder.scene(known[match[1]])
-        row, col, px = int(match[2]), int(match[3]), self._folder.list.grid.patch_px
+        row, col, px = int(match[2]), int(match[3]), self._folder.given.grid.patch_px
         area = opened.images.area
-        stride = px - self._folder.list.grid.overlap_px
+        stride = px - self._folder.given.grid.overlap_px
         if key != scene_plan.key_of(opened.id, row, col):  # as 00 for 0
             raise base.unknown_key(self.info, self.source, key)
         if row % stride or col % stride or row + px > area.height or col + px > area.width:
@@ -148,6 +148,6 @@ class OwnScenes:
         example["transform"] = np.array([a, 0.0, c + a * col, 0.0, e, f + e * row])
         example["scene"], example["date"] = opened.id, opened.date
         first = self._folder.scene(0).images.area
-        given = self._folder.list
+        given = self._folder.given
         example["block"] = scene_plan.block_of(given, self._folder.plane, first, area, row, col)
         return example

@@ -49,7 +49,7 @@ class SceneFolder:
         return files.folder(self.source)
 
     @functools.cached_property
-    def list(self) -> SceneList:
+    def given(self) -> SceneList:
         """What `scenes.json` says."""
         where = self.files.describe(FILE)
         if not self.files.exists(FILE):
@@ -64,7 +64,7 @@ class SceneFolder:
         """Which patches there are, and in which split."""
         where = self.files.describe(FILE)
         return scene_plan.make(
-            self.list,
+            self.given,
             self.scene,
             self.rasters,
             self.locate,
@@ -75,7 +75,7 @@ class SceneFolder:
     @functools.cached_property
     def plane(self) -> blocks.Plane:
         """The plane in which blocks of the ground are counted."""
-        return scene_plan.plane_of([self.scene(i) for i in range(len(self.list.scenes))])
+        return scene_plan.plane_of([self.scene(i) for i in range(len(self.given.scenes))])
 
     def locate(self, name: str) -> str:
         """The path of a file that the list names."""
@@ -88,7 +88,7 @@ class SceneFolder:
     @functools.cached_property
     def classes(self) -> tuple[landcover.Nomenclature, str]:
         """The nomenclature that all labels have, and what names it."""
-        given = [scene.labels or self.list.labels for scene in self.list.scenes]
+        given = [scene.labels or self.given.labels for scene in self.given.scenes]
         known = sorted({labels.nomenclature for labels in given if labels})
         if len(known) > 1:
             raise DatasetError(
@@ -101,17 +101,17 @@ class SceneFolder:
     def products(self) -> dict[str, Product]:
         """Folder of a product -> what its metadata say."""
         return {
-            scene.product: products.find(self.files, scene.product, self.list.bands)
-            for scene in self.list.scenes
+            scene.product: products.find(self.files, scene.product, self.given.bands)
+            for scene in self.given.scenes
             if scene.product
         }
 
     @functools.cached_property
     def _unit(self) -> str:
         """The unit of the entries."""
-        if self.list.unit:
-            return self.list.unit
-        units = {self._stored_unit(scene) for scene in self.list.scenes}
+        if self.given.unit:
+            return self.given.unit
+        units = {self._stored_unit(scene) for scene in self.given.scenes}
         if len(units) == 1:
             return units.pop()
         raise DatasetError(
@@ -127,8 +127,8 @@ class SceneFolder:
                 f"{self.files.describe(scene.product)}: its metadata say {found}, expected "
                 f"{scene.unit} as {FILE} does; leave the scene's unit out"
             )
-        known = sensors.get(self.list.sensor).units
-        unit = found or scene.unit or self.list.unit or (known[0] if len(known) == 1 else "")
+        known = sensors.get(self.given.sensor).units
+        unit = found or scene.unit or self.given.unit or (known[0] if len(known) == 1 else "")
         if unit not in known:
             raise DatasetError(
                 f"{self.files.describe(FILE)}: scene {scene.id!r}: unit={unit!r}, expected one "
@@ -139,11 +139,11 @@ class SceneFolder:
     def scene(self, index: int) -> scene_plan.Opened:
         """A scene by its position, its headers read once."""
         if index not in self._opened:
-            self._opened[index] = self._open(self.list.scenes[index])
+            self._opened[index] = self._open(self.given.scenes[index])
         return self._opened[index]
 
     def _open(self, scene: Scene) -> scene_plan.Opened:
-        given, where = self.list, f"{self.files.describe(FILE)}: scene {scene.id!r}"
+        given, where = self.given, f"{self.files.describe(FILE)}: scene {scene.id!r}"
         product = self.products[scene.product] if scene.product else None
         if product and product.sensor != given.sensor:
             raise DatasetError(
@@ -185,14 +185,14 @@ class SceneFolder:
     def image_files(self) -> list[str]:
         """The paths of image files."""
         found = []
-        for scene in self.list.scenes:
+        for scene in self.given.scenes:
             listed = self.products[scene.product].files if scene.product else scene.files
             found += [file.path for file in listed]
         return [self.locate(name) for name in dict.fromkeys(found)]
 
     def label_files(self) -> list[str]:
         """The paths of the files that decide classes and splits, besides the list."""
-        given = [scene.labels or self.list.labels for scene in self.list.scenes]
+        given = [scene.labels or self.given.labels for scene in self.given.scenes]
         names = [name for labels in given if labels for name in labels.raster]
         csv = [self.classes[1]] if self.classes[1].endswith(".csv") else []
         rasters = [self.locate(name) for name in dict.fromkeys(names)]
@@ -200,9 +200,9 @@ class SceneFolder:
 
     def _vector_files(self) -> list[str]:
         """The paths of vector files; a Shapefile has its values and its place in others."""
-        given = [scene.labels or self.list.labels for scene in self.list.scenes]
+        given = [scene.labels or self.given.labels for scene in self.given.scenes]
         names = [labels.vector for labels in given if labels and labels.vector]
-        names += [self.list.split.vector] if self.list.split.rule == "vector" else []
+        names += [self.given.split.vector] if self.given.split.rule == "vector" else []
         found = []
         for path in map(self.locate, dict.fromkeys(names)):
             stem, ending = os.path.splitext(path)

@@ -45,6 +45,6 @@ def said(found: Sequence[str], split: str) -> str:
     listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else found[0]
     return (
         f"No independent test: the model's {listed} {'were' if len(found) > 1 else 'was'} "
-        f"fitted to, or chosen on, the split {split} itself. Its figures here are better than "
-        "those of data it never met."
+        f"fitted to, or chosen on, the split {split} itself. Its figures here tend to be better "
+        "than those of data it never met."
     )
