@@ -21,50 +21,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsjax import averaging, sealed, sensors
-from rsjax.datasets.info import ImageSpec
-from rsjax.errors import BundleError, ConfigError, SensorError
-from rsjax.input import fitting
-from rsjax.input.preprocess import Inputs, names_of, steps_of
+from rsjax import averaging, prediction, sealed
+from rsjax.errors import BundleError, ConfigError
+from rsjax.input import given
+from rsjax.input.preprocess import Inputs
 from rsjax.landcover import Nomenclature
 
 FORMAT = 2  # 2: sealed
 ABOUT, WEIGHTS = "rsjax.json", "weights.safetensors"
 REMEDY = "in a workdir, the training command writes it anew from the best checkpoint"
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """Predictions for a batch of images.
-
-    Attributes:
-        classes: names of all classes.
-        probabilities: (B, K) float32; of pixels (B, H, W, K).
-        labels: for each image the names of its predicted classes: the most probable one, or all
-            above the threshold in a multi-label task, most probable first; in segmentation those
-            that have pixels, largest share first.
-        maps: segmentation only: the class index of each pixel, (B, H, W) uint8.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: np.ndarray
-    labels: list[list[str]]
-    maps: np.ndarray | None = None
-
-    def __str__(self) -> str:
-        rows = self.probabilities if self.maps is None else _shares(self.maps, len(self.classes))
-        lines = []
-        for row, names in zip(rows, self.labels, strict=True):
-            shares = (f"{n} {row[self.classes.index(n)]:.2f}" for n in names)
-            lines.append(", ".join(shares) or "no class above the threshold")
-        return "\n".join(lines)
-
-
-def _shares(maps: np.ndarray, classes: int) -> np.ndarray:
-    """The share of the pixels that each class has in each map, (B, K)."""
-    flat = maps.reshape(len(maps), -1)
-    counts = np.stack([np.bincount(row, minlength=classes) for row in flat])
-    return counts / flat.shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +94,7 @@ class Model:
         unit: str | None = None,
         batch_size: int = 64,
         tta: str = "none",
-    ) -> Prediction:
+    ) -> prediction.Prediction:
         """Class names and probabilities of images.
 
         Args:
@@ -151,14 +116,14 @@ class Model:
         if tta not in averaging.TTA:
             raise ConfigError(f"tta={tta!r}: choose one of {', '.join(averaging.TTA)}")
         if isinstance(images, Mapping):
-            inputs, batch = self.inputs, self._checked(images)
+            inputs, batch = self.inputs, given.entries(self.inputs, images)
         else:
-            inputs, batch = self._from_array(np.asarray(images), bands, unit)
+            inputs, batch = given.array(self.inputs, np.asarray(images), bands, unit)
         return self._run(inputs, batch, batch_size, tta)
 
     def _run(
         self, inputs: Inputs, batch: dict[str, np.ndarray], batch_size: int, tta: str
-    ) -> Prediction:
+    ) -> prediction.Prediction:
         apply = _apply(self.module, self.task.kind, _Frozen(inputs), tta)
         temperature = np.full(1, self.temperature, np.float32)
         count = len(next(iter(batch.values())))
@@ -174,12 +139,12 @@ class Model:
             parts.append(found[: len(found) - short] if short > 0 else found)
         return self.decided(np.concatenate(parts))
 
-    def decided(self, probabilities: np.ndarray) -> Prediction:
+    def decided(self, probabilities: np.ndarray) -> prediction.Prediction:
         """The prediction that follows from probabilities (B, K), or of pixels (B, H, W, K)."""
         names, rows, maps = self.classes().names, probabilities, None
         if probabilities.ndim == 4:
             maps = probabilities.argmax(axis=-1).astype(np.uint8)
-            rows = _shares(maps, len(names))
+            rows = prediction.shares(maps, len(names))
             chosen = rows > 0
         else:
             chosen = self.task.decide(probabilities)
@@ -187,81 +152,7 @@ class Model:
             [names[i] for i in np.argsort(-row) if yes[i]]
             for row, yes in zip(rows, chosen, strict=True)
         ]
-        return Prediction(tuple(names), probabilities, labels, maps)
-
-    def _checked(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        batch = {}
-        for name, spec in self.inputs.images.items():
-            if name not in images:
-                raise SensorError(
-                    f"no entry '{name}' ({spec.sensor} {', '.join(spec.bands)}); the model needs "
-                    f"{sorted(self.inputs.images)}, found {sorted(images)}"
-                )
-            image = np.asarray(images[name])
-            image = image[None] if image.ndim == len(spec.shape) else image
-            shape = fitting.wanted(spec.shape, self.inputs.fit)
-            if image.ndim == len(shape) + 1 and shape != spec.shape and 0 not in shape:
-                image = np.stack([fitting.fit(one, shape) for one in image])  # as in training
-            if image.ndim == len(shape) + 1:
-                shape = tuple(a or b for a, b in zip(shape, image.shape[1:], strict=True))
-            series = "" if spec.steps is None else "steps, "
-            least = steps_of(spec, self.inputs.bands) if series else 0
-            if image.shape[1:] != shape or (series and shape[0] < least):
-                few = f", {least} steps or more" if series and shape[0] < least else ""
-                raise BundleError(
-                    f"entry '{name}' is {image.shape[1:]}, expected {shape}{few}: {series}rows, "
-                    f"columns and bands {', '.join(spec.bands)}"
-                )
-            _check_values(image, spec, name)
-            batch[name] = image
-        if len({len(v) for v in batch.values()}) > 1:
-            raise BundleError(f"entries of {[len(v) for v in batch.values()]} images; give equal")
-        return batch
-
-    def _from_array(
-        self, image: np.ndarray, bands: Sequence[str] | None, unit: str | None
-    ) -> tuple[Inputs, dict[str, np.ndarray]]:
-        image = image[None] if image.ndim == 3 else image
-        names = tuple(bands or self.inputs.bands)
-        if image.ndim != 4 or image.shape[-1] != len(names):
-            raise BundleError(
-                f"the image is {image.shape}, expected (rows, columns, {len(names)}) or a batch "
-                f"of it; channels {', '.join(names)}. Name yours with bands=[...]"
-            )
-        sizes = {self.inputs.grid} | {(s.height, s.width) for s in self.inputs.images.values()}
-        largest = max(sizes)
-        if image.shape[1:3] not in (self.inputs.grid, largest):
-            raise BundleError(
-                f"the image is {image.shape[1]} x {image.shape[2]} pixels, the model takes "
-                f"{largest[0]} x {largest[1]} or {self.inputs.grid[0]} x {self.inputs.grid[1]}; "
-                "cut patches of that size, it is not resized silently"
-            )
-        batch, specs = {}, {}
-        for entry, spec in self.inputs.images.items():
-            known = names_of(spec, self.inputs.bands)
-            wanted = [b for b in known if f"{spec.sensor}/{b}" in self.inputs.bands]
-            at = []
-            for band in wanted:
-                full = f"{spec.sensor}/{band}"
-                hits = [i for i, n in enumerate(names) if n in (full, band)]
-                if len(hits) != 1:
-                    what = "missing" if not hits else "given more than once"
-                    raise SensorError(
-                        f"band {full} is {what}; the model needs {', '.join(self.inputs.bands)}, "
-                        f"found {', '.join(names)}"
-                    )
-                at.append(hits[0])
-            part = image[..., at]
-            if unit and unit != spec.unit:
-                part = sensors.convert(part, unit, spec.unit)
-            height, width = image.shape[1:3]
-            specs[entry] = dataclasses.replace(
-                spec, bands=tuple(wanted), height=height, width=width, dtype=str(part.dtype),
-                steps=None,
-            )  # fmt: skip
-            _check_values(part, specs[entry], "image")
-            batch[entry] = part
-        return dataclasses.replace(self.inputs, images=specs, fit=fitting.NONE), batch
+        return prediction.Prediction(tuple(names), probabilities, labels, maps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,7 +187,7 @@ class Ensemble:
         unit: str | None = None,
         batch_size: int = 64,
         tta: str = "none",
-    ) -> Prediction:
+    ) -> prediction.Prediction:
         """As `Model.predict`; an array needs `bands` where the models take different ones."""
         how: dict[str, Any] = {"bands": bands, "unit": unit, "batch_size": batch_size, "tta": tta}
         each = [one.predict(images, **how).probabilities for one in self.models]
@@ -322,27 +213,6 @@ def _apply(module: Any, kind: str, inputs: _Frozen, tta: str) -> Callable[..., A
     logits = averaging.logits_of([(module, inputs.inputs)], kind, tta)
     probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[kind]
     return jax.jit(lambda *arguments: probabilities(logits(*arguments)))
-
-
-def _check_values(image: np.ndarray, spec: ImageSpec, name: str) -> None:
-    """Refuses values that cannot be in the unit that the model was trained on."""
-    if image.dtype.kind == "f":
-        bad = np.isinf(image) if spec.missing_is_nan else ~np.isfinite(image)
-        if bad.any():
-            raise BundleError(f"'{name}' has NaN or infinite pixels; fill or cut them out first")
-        image = image[~np.isnan(image)] if spec.missing_is_nan else image
-    if not image.size:
-        raise BundleError(f"'{name}' has no pixel that is not missing; leave it out")
-    low, high = sensors.valid_range(spec.sensor, spec.unit)
-    found = float(image.min()), float(image.max())
-    tiny = spec.unit.startswith("reflectance_") and image.size > 1 and 0 <= found[1] <= 2
-    if found[0] < low or found[1] > high or (tiny and found[1] > 0):
-        raise BundleError(
-            f"'{name}' has values from {found[0]:g} to {found[1]:g}, but {spec.sensor} in the "
-            f"model's unit '{spec.unit}' lies in [{low:g}, {high:g}]"
-            + (" and reaches beyond 2" if tiny else "")
-            + f". Say what yours are in: unit=... ({', '.join(sensors.UNITS)})"
-        )
 
 
 def save(model: Model, folder: str | os.PathLike[str]) -> None:

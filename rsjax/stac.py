@@ -4,13 +4,13 @@ Writes `scenes.json` for `--dataset=scenes`. Items come from files, a catalog on
 API (`--api`); files that are not on this machine are got with `--download`. See docs/stac.md.
 """
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from rsjax import doors
-from rsjax.errors import ConfigError
 
 SHARED: dict[str, Any] = {"allow_override": True}  # names of other doors' flags
 ITEMS = flags.DEFINE_string("items", "", "STAC item, collection of items, catalog, or a folder.")
@@ -34,22 +34,15 @@ def main(argv: Sequence[str]) -> None:
     """Writes, downloads or verifies, as the flags say."""
     doors.refuse_arguments(argv)
     doors.log_to_stderr()
-    import pathlib
-
     from rsjax.datasets import scene_list, stac_files, stac_items, stac_scenes
 
     folder = pathlib.Path(doors.require("output", OUTPUT.value, "scenes"))
     if ITEMS.value or API.value:
         sensor = doors.require("sensor", SENSOR.value, "sentinel2_l2a")
         doors.require("bands", ",".join(BANDS.value), "B02,B03,B04,B08")
-        if bool(ITEMS.value) == bool(API.value):
-            raise ConfigError("--items and --api are both given; give one")
-        stac_items.library()
-        if ITEMS.value:
-            items = stac_items.read(ITEMS.value)
-        else:
-            collection = doors.require("collection", COLLECTION.value, "sentinel-2-l2a")
-            items = stac_items.search(API.value, collection, _box(BBOX.value), DATETIME.value)
+        items = stac_items.find(
+            ITEMS.value, API.value, COLLECTION.value, BBOX.value, DATETIME.value
+        )
         labels = stac_scenes.labels(folder, LABELS.value, NOMENCLATURE.value, FIELD.value)
         with doors.stoppable("Run the same command again: it goes on"):
             made = stac_scenes.write(
@@ -61,16 +54,6 @@ def main(argv: Sequence[str]) -> None:
     if VERIFY.value:
         for name, size in stac_files.verify(folder):
             print(f"{name}: {size} bytes, sound")
-
-
-def _box(values: Sequence[str]) -> list[float]:
-    try:
-        box = [float(value) for value in values]
-    except ValueError:
-        box = [0.0]
-    if len(box) not in (0, 4):
-        raise ConfigError(f"--bbox={','.join(values)}: expected west,south,east,north in degrees")
-    return box
 
 
 if __name__ == "__main__":

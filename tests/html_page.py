@@ -2,7 +2,7 @@
 
 import html.parser
 
-VOID = {"meta", "img", "br", "wbr"}
+VOID = {"meta", "img", "br", "wbr", "input"}
 
 
 class Page(html.parser.HTMLParser):

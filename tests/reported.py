@@ -32,13 +32,14 @@ class Page(html_page.Page):
     """Also the cards of samples and of maps, by their heading."""
 
     def begin(self):
-        self.cards, self.maps, self.map = {}, {}, None
+        self.cards, self.maps, self.map, self.heading = {}, {}, None, ""
 
     def handle_starttag(self, tag, attrs):
         inside = self.open[-1:]
         super().handle_starttag(tag, attrs)
         attrs = dict(attrs)
-        if attrs.get("class") == "card":
+        kind = (attrs.get("class") or " ").split(" ")[0]
+        if kind == "card":
             self.card = {"src": "", "id": "", "lines": []}
             self.cards.setdefault(self.heading, []).append(self.card)
         elif tag == "img" and inside == ["figure"]:
@@ -47,7 +48,7 @@ class Page(html_page.Page):
             self.heading = ""
         elif tag == "li" and attrs.get("class"):
             self.card["lines"].append((attrs["class"], ""))
-        elif attrs.get("class") == "maps":
+        elif kind == "maps":
             self.map = {"id": "", "src": [], "alts": [], "caption": ""}
             self.maps.setdefault(self.heading, []).append(self.map)
         elif tag == "img" and inside == ["span"]:

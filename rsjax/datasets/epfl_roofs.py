@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from rsjax.datasets import aerial, base, files, folder_images
+from rsjax.datasets import aerial, aerial_files, base, files, folder_images
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError
 
@@ -20,7 +20,7 @@ PAGE = "https://github.com/riccardocadei/photovoltaic-detection"
 _SIDE_PX = 250
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 _IMAGES = {"train": 244, "validation": 30, "test": 31}
-_COLOURS = {aerial.BLACK: 0, aerial.WHITE: 1}
+_COLOURS = {aerial_files.BLACK: 0, aerial_files.WHITE: 1}
 
 
 class EPFLRoofs:
@@ -75,7 +75,9 @@ class EPFLRoofs:
         pair = self._pairs[split].get(name) if split else None
         if pair is None:
             raise base.unknown_key(self.info, self.source, key)
-        mask = aerial.binary_mask(self._png(pair.mask), self._files.describe(pair.mask), _COLOURS)
+        mask = aerial_files.binary_mask(
+            self._png(pair.mask), self._files.describe(pair.mask), _COLOURS
+        )
         return {"id": key, "rgb": self._png(pair.image), "mask": mask}
 
     def fingerprint(self) -> str:
@@ -101,11 +103,11 @@ class EPFLRoofs:
         return files.open_source(self.source, PAGE)
 
     @functools.cached_property
-    def _pairs(self) -> dict[str, dict[str, aerial.Pair]]:
+    def _pairs(self) -> dict[str, dict[str, aerial_files.Pair]]:
         """Split -> name -> files."""
-        top = aerial.find_top(self._files, ("", "epfl_buildings/"), "train/images")
+        top = aerial_files.find_top(self._files, ("", "epfl_buildings/"), "train/images")
         return {
-            split: aerial.find_pairs(
+            split: aerial_files.find_pairs(
                 self._files,
                 f"{top}{folder}/images",
                 f"{top}{folder}/labels",

@@ -10,39 +10,25 @@ data, see `rsjax.datasets.forty_checks`. The splits are the official ones, by bl
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from rsjax import landcover, sensors
-from rsjax.datasets import base, forty_checks, tfds_folder
-from rsjax.datasets.info import DatasetInfo, ImageSpec
-from rsjax.errors import ConfigError, DatasetError, NomenclatureError
+from rsjax.datasets import base, forty_checks, forty_features, tfds_folder
+from rsjax.datasets.forty_features import (
+    CLIMATE_BANDS,
+    FEATURES,
+    LABELS,
+    PAGE,
+    S2_BANDS,
+    SCALARS,
+    SEASONS,
+    SIZES,
+)
+from rsjax.datasets.info import DatasetInfo
+from rsjax.errors import ConfigError
 
-PAGE = "https://github.com/google-deepmind/forest_typology"
-BUCKET = "gs://forest_typology/forty_v1/1.0.0"
-
-S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-S1_BANDS = ("VV", "VH", "angle")
-ELEVATION_BANDS = ("elevation", "slope", "aspect")
-CLIMATE_BANDS = tuple(band.name for band in sensors.get("terraclimate").bands)
-SEASONS = ("winter", "spring", "summer", "autumn")
-
-# Entry -> features of values and mask, and their shape.
-FEATURES = {
-    "s2": ("s2", "s2_mask", (4, 128, 128, 10)),
-    "s1_ascending": ("s1_asc", "s1_asc_mask", (4, 128, 128, 3)),
-    "s1_descending": ("s1_desc", "s1_desc_mask", (4, 128, 128, 3)),
-    "elevation": ("elevation", "", (128, 128, 3)),
-    "climate": ("climate", "", (4, 1, 1, 14)),
-}
-LABELS = "segmentation_labels"
-SCALARS = ("id", "lat", "lon")
-
-_SIZES = {"train": 160_191, "validation": 19_661, "test": 20_148}
-_FOLDERS = ("", "1.0.0", "forty_v1/1.0.0")
 _CHECKED = (4, 24)  # first shards, and records of each, that `check` looks at
 
 
@@ -96,7 +82,9 @@ class ForTy:
         self._climate_bands = _reordered("climate_bands", climate_bands, CLIMATE_BANDS)
         self._seasons = _reordered("seasons", seasons, SEASONS)
         self._checks = checks
-        specs = self._specs()
+        specs = forty_features.specs(
+            self._entries, self._level, self._s2_bands, self._climate_bands
+        )
         if "s2" in self._entries:
             rgb, rgb_range = ("s2", ("B04", "B03", "B02")), (0.0, 2000.0)
         else:  # one band in grey
@@ -118,7 +106,7 @@ class ForTy:
             mask=(128, 128),
             mask_nomenclature="forty",
             metadata=("official_id", "lat", "lon", *self._dates),
-            splits=dict(_SIZES),
+            splits=dict(SIZES),
             rgb=rgb,
             rgb_range=rgb_range,
         )
@@ -144,11 +132,13 @@ class ForTy:
         for entry in self._entries:
             values, mask, _ = FEATURES[entry]
             image = folder.tensor(raw, values, key)
-            example[entry] = self._masked(image, raw, mask, key) if mask else image
+            example[entry] = forty_features.masked(folder, image, raw, mask, key) if mask else image
             valid = ~np.isinf(example[entry]) if mask else np.isfinite(image)
             if not valid.all():
                 raise folder.refuse(key, values, "NaN or infinity", "finite values")
-        example["mask"] = self._mask(folder.tensor(raw, LABELS, key), key)
+        example["mask"] = forty_features.encode(
+            folder, folder.tensor(raw, LABELS, key), self._order, key
+        )
         official, lat, lon = (folder.tensor(raw, name, key).item() for name in SCALARS)
         example |= {"official_id": str(official), "lat": f"{lat:.6f}", "lon": f"{lon:.6f}"}
         example |= dict.fromkeys(self._dates, ";".join(self._seasons))
@@ -195,80 +185,9 @@ class ForTy:
         series = (name for name in self._entries if len(FEATURES[name][2]) == 4)
         return tuple(f"{name}_dates" for name in series)
 
-    def _specs(self) -> dict[str, ImageSpec]:
-        kinds = {
-            "s2": (f"sentinel2_{self._level}", self._s2_bands, "reflectance_1e4", 10.0),
-            "s1_ascending": ("sentinel1_ascending", S1_BANDS, "natural", 10.0),
-            "s1_descending": ("sentinel1_descending", S1_BANDS, "natural", 10.0),
-            "elevation": ("fabdem", ELEVATION_BANDS, "natural", 10.0),
-            "climate": ("terraclimate", self._climate_bands, "natural", 1280.0),
-        }
-        specs = {}
-        for entry in self._entries:
-            _, mask, (*steps, height, width, _) = FEATURES[entry]
-            sensor, bands, unit, gsd = kinds[entry]
-            specs[entry] = ImageSpec(
-                sensor,
-                bands,
-                height,
-                width,
-                "float32",
-                unit,
-                gsd,
-                nodata=math.nan if mask else None,
-                steps=steps[0] if steps else None,
-            )
-        return specs
-
     @functools.cached_property
     def _folder(self) -> tfds_folder.TfdsFolder:
-        root = tfds_folder.find(self.source, _FOLDERS, f"{PAGE} ({BUCKET})")
-        folder = tfds_folder.TfdsFolder(root, f"{PAGE} ({BUCKET})")
-        wanted = {LABELS: ((128, 128), "u"), "id": ((), "i"), "lat": ((), "f"), "lon": ((), "f")}
-        for values, mask, shape in FEATURES.values():
-            wanted |= {values: (shape, "f")} | ({mask: (shape, "u")} if mask else {})
-        if folder.name != "forty_v1" or (missing := [s for s in _SIZES if s not in folder.counts]):
-            found = f"of dataset {folder.name!r}" if folder.name != "forty_v1" else f"no {missing}"
-            raise DatasetError(
-                f"{root}/dataset_info.json: {found}, expected 'forty_v1' with the splits "
-                f"{', '.join(_SIZES)}; give the folder of ForTy, from {folder.page}"
-            )
-        for name, (shape, kind) in wanted.items():
-            spec = folder.features.get(name)
-            if (
-                spec is None
-                or (spec.shape, spec.encoding) != (shape, "none")
-                or np.dtype(spec.dtype).kind != kind
-            ):
-                raise DatasetError(
-                    f"{root}/features.json: feature '{name}' is {spec}, expected {shape} of kind "
-                    f"'{kind}', not encoded; give the folder of ForTy v1.0.0, from {folder.page}"
-                )
-        return folder
-
-    def _masked(
-        self, image: np.ndarray, raw: Mapping[str, np.ndarray | list[bytes]], mask: str, key: str
-    ) -> np.ndarray:
-        """A copy with NaN where the mask is 0."""
-        valid = self._folder.tensor(dict(raw), mask, key)
-        if valid.dtype != np.uint8 or valid.max() > 1:
-            raise self._folder.refuse(key, mask, f"values up to {valid.max()}", "0 and 1")
-        if np.isnan(image).any(where=valid != 0):
-            raise self._folder.refuse(key, mask, "NaN in valid pixels", "numbers")
-        return np.where(valid, image, np.float32(np.nan))
-
-    def _mask(self, codes: np.ndarray, key: str) -> np.ndarray:
-        where = f"{self._folder.where(key)}, feature '{LABELS}'"
-        known = forty_checks.ORDERS[self._order]
-        if unknown := sorted(set(np.unique(codes).tolist()) - known.keys()):
-            raise NomenclatureError(
-                f"{where}: codes {', '.join(map(str, unknown[:10]))}, expected "
-                f"{', '.join(map(str, known))} of label_order={self._order!r}. Choose the order "
-                f"that has them ({', '.join(forty_checks.ORDERS)}), or download the file again"
-            )
-        table = np.zeros(max(known) + 1, np.uint8)
-        table[list(known)] = list(known.values())
-        return landcover.load("forty").encode(table[codes], where)
+        return forty_features.open_folder(self.source)
 
     def _sample(self) -> Iterator[forty_checks.Record]:
         """Records of the first shards of the first split that is used, evenly spread."""
@@ -286,7 +205,7 @@ class ForTy:
                     values, mask, _ = FEATURES[entry]
                     images[entry] = folder.tensor(raw, values, key)
                     if mask:
-                        images[entry] = self._masked(images[entry], raw, mask, key)
+                        images[entry] = forty_features.masked(folder, images[entry], raw, mask, key)
                 yield forty_checks.Record(
                     codes=folder.tensor(raw, LABELS, key),
                     latitude=folder.tensor(raw, "lat", key).item(),
@@ -314,11 +233,11 @@ def _shards(given: int | str | Sequence[int]) -> dict[str, int | None]:
         numbers = [int(one) for one in ([parts] if isinstance(parts, int) else parts)]
     except (TypeError, ValueError):
         numbers = []
-    several = len(numbers) == len(_SIZES)
+    several = len(numbers) == len(SIZES)
     if not (len(numbers) == 1 or (several and any(numbers))) or min(numbers) < 0:
         raise ConfigError(
             f"shards={given!r}, expected a number (0: all), or three, of train, validation, test"
         )
     if several:
-        return {split: n or None for split, n in zip(_SIZES, numbers, strict=True)}
-    return dict.fromkeys(_SIZES, numbers[0])
+        return {split: n or None for split, n in zip(SIZES, numbers, strict=True)}
+    return dict.fromkeys(SIZES, numbers[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 
-from rsjax.datasets import aerial, tiff, tiling
+from rsjax.datasets import aerial, aerial_files, tiff, tiling
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError
 
@@ -81,9 +81,9 @@ class Inria(aerial.Tiled):
             options={"georeferenced": georeferenced},
         )
 
-    def _list(self, split: str) -> dict[str, aerial.Pair]:
+    def _list(self, split: str) -> dict[str, aerial_files.Pair]:
         train = f"{self._top}train/"
-        pairs = aerial.find_pairs(self._files, f"{train}images", f"{train}gt", (".tif",))
+        pairs = aerial_files.find_pairs(self._files, f"{train}images", f"{train}gt", (".tif",))
         chosen = {}
         for name, pair in pairs.items():
             match = _NAME.fullmatch(name)
@@ -102,14 +102,14 @@ class Inria(aerial.Tiled):
             )
         return dict(chosen[place] for place in sorted(chosen))
 
-    def _decode(self, name: str, pair: aerial.Pair) -> aerial.Decoded:
-        image, header = aerial.read_rgb(self._files, pair.image)
+    def _decode(self, name: str, pair: aerial_files.Pair) -> aerial.Decoded:
+        image, header = aerial_files.read_rgb(self._files, pair.image)
         where = self._files.describe(pair.mask)
         mask_header = tiff.parse(self._files.read(pair.mask), where)
-        aerial.check_same_place(header, mask_header)
+        aerial_files.check_same_place(header, mask_header)
         stored = tiff.pixels(mask_header, shape=None, dtype="uint8", bands=1)
         place = None
         if self._georeferenced:
-            place = aerial.place_of(header, "or use --option=georeferenced=false")
-        mask = aerial.binary_mask(stored, where, {(0,): 0, (255,): 1})
+            place = aerial_files.place_of(header, "or use --option=georeferenced=false")
+        mask = aerial_files.binary_mask(stored, where, {(0,): 0, (255,): 1})
         return aerial.Decoded(image, mask, {"city": name.rstrip("0123456789")}, place)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rsjax.datasets.scene_list import SPLITS
+from rsjax.datasets.scene_list_checks import SPLITS
 from rsjax.errors import DatasetError
 
 FILE = "leakage.json"  # beside the shards

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from rsjax.datasets import aerial, tiff, tiling
+from rsjax.datasets import aerial, aerial_files, tiff, tiling
 from rsjax.datasets.info import DatasetInfo
 
 PAGE = "https://www.cs.toronto.edu/~vmnih/data/"
@@ -18,8 +18,8 @@ _FOLDERS = {"train": "train", "validation": "valid", "test": "test"}
 _IMAGES = {"train": 137, "validation": 4, "test": 10}
 # A building is red; white is taken, too, for there are copies whose masks are grey, in one band or
 # in three.
-_COLOURS = {aerial.BLACK: 0, aerial.RED: 1, aerial.WHITE: 1}
-_GREYS: dict[aerial.Colour, int] = {(0,): 0, (255,): 1}
+_COLOURS = {aerial_files.BLACK: 0, aerial_files.RED: 1, aerial_files.WHITE: 1}
+_GREYS: dict[aerial_files.Colour, int] = {(0,): 0, (255,): 1}
 
 
 class MassachusettsBuildings(aerial.Tiled):
@@ -73,13 +73,13 @@ class MassachusettsBuildings(aerial.Tiled):
             tiles=tiles,
         )
 
-    def _list(self, split: str) -> dict[str, aerial.Pair]:
+    def _list(self, split: str) -> dict[str, aerial_files.Pair]:
         top = f"{self._top}{_FOLDERS[split]}/"
-        return aerial.find_pairs(self._files, f"{top}sat", f"{top}map", (".tiff", ".tif"))
+        return aerial_files.find_pairs(self._files, f"{top}sat", f"{top}map", (".tiff", ".tif"))
 
-    def _decode(self, name: str, pair: aerial.Pair) -> aerial.Decoded:
-        image, _ = aerial.read_rgb(self._files, pair.image)
+    def _decode(self, name: str, pair: aerial_files.Pair) -> aerial.Decoded:
+        image, _ = aerial_files.read_rgb(self._files, pair.image)
         header = tiff.parse(self._files.read(pair.mask), self._files.describe(pair.mask))
         bands, colours = (1, _GREYS) if header.bands == 1 else (3, _COLOURS)
         stored = tiff.pixels(header, shape=None, dtype="uint8", bands=bands)
-        return aerial.Decoded(image, aerial.binary_mask(stored, header.where, colours), {})
+        return aerial.Decoded(image, aerial_files.binary_mask(stored, header.where, colours), {})

@@ -22,29 +22,23 @@ from typing import Any
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import base, files, geotiff, leakage, multisenge_notes, multisenge_places, tiff
+from rsjax.datasets import (
+    base,
+    geotiff,
+    leakage,
+    multisenge_files,
+    multisenge_notes,
+    multisenge_places,
+    tiff,
+)
 from rsjax.datasets import multisenge_checks as checks
 from rsjax.datasets.info import DatasetInfo, ImageSpec
+from rsjax.datasets.multisenge_files import PAGE
 from rsjax.errors import DatasetError, NomenclatureError
-
-PAGE = "https://zenodo.org/records/6375466"
 
 BAND_ORDERS = {
     "resolution": ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12"),
     "wavelength": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
-}
-# Part of the download -> folders that may hold it.
-FOLDERS = {
-    "labels": ("labels", "label", "Labels", "json"),
-    "s2": ("s2", "S2", "sentinel2", "Sentinel-2", "s2_patches"),
-    "s1": ("s1", "S1", "sentinel1", "Sentinel-1", "s1_patches"),
-    "gr": ("ground_reference", "Ground_reference", "ground_references", "gr", "GR"),
-}
-_CONTENT = {
-    "labels": "JSON files",
-    "gr": "reference maps",
-    "s2": "Sentinel-2 images (or sensors='s1')",
-    "s1": "Sentinel-1 images (or sensors='s2')",
 }
 _NODATA = {"uint16": 0.0, "int16": -10000.0}  # -10000 is that of Theia's own products
 _JUDGED = 5  # patches with forest, from whose majority the order of the bands is judged
@@ -59,7 +53,8 @@ class MultiSenGE:
     multi-hot uint8; `id`, `tile`, `block`, `crs`, `transform`.
 
     Args:
-        source: the folder; it has `labels`, `ground_reference`, `s2` and `s1` (see `FOLDERS`).
+        source: the folder; it has `labels`, `ground_reference`, `s2` and `s1` (other names:
+            `multisenge_files.FOLDERS`).
         sensors: which of 's2' and 's1' to read.
         band_order: 'resolution' (B08 fourth) or 'wavelength' (B08 seventh). Checked before the
             first sample: in summer forest must reflect more from red over the red edge to B08.
@@ -86,6 +81,7 @@ class MultiSenGE:
     ):
         self.source = os.fspath(source)
         self._sensors = base.choices("sensors", sensors, ("s2", "s1"))
+        self._files = multisenge_files.Files(self.source, self._sensors)
         self._order = base.choice("band_order", band_order, BAND_ORDERS)
         self._dtype = base.choice("s2_dtype", s2_dtype, _NODATA)
         self._unit = base.choice("s1_unit", s1_unit, ("db", "linear_power"))
@@ -132,7 +128,7 @@ class MultiSenGE:
     def keys(self, split: str) -> list[str]:
         """The patches of a split, e.g. '31TFN_5654_0', sorted."""
         base.check_split(self.info, split)
-        _ = [self._folders[part] for part in ("gr", *self._sensors)]
+        _ = [self._files.folders[part] for part in ("gr", *self._sensors)]
         if "s2" in self._sensors:
             _ = self._judged
         return list(self._splits[split])
@@ -143,7 +139,9 @@ class MultiSenGE:
         example: base.Example = {"id": key}
         mask, transform = self._map(key)
         for kind in self._sensors:
-            series = multisenge_notes.series(note, kind, key, self._where("labels", f"{key}.json"))
+            series = multisenge_notes.series(
+                note, kind, key, self._files.where("labels", f"{key}.json")
+            )
             spec = self.info.images[kind]
             example[kind] = stack = np.empty((len(series), *spec.shape[1:]), spec.dtype)
             for i, (_, name) in enumerate(series):
@@ -180,71 +178,18 @@ class MultiSenGE:
         return base.fingerprint(self.info, options, keys, {})
 
     @functools.cached_property
-    def _root(self) -> files.Source:
-        return files.open_source(self.source, PAGE)
-
-    @functools.cached_property
-    def _folders(self) -> dict[str, str]:
-        """Part of the download -> its folder.
-
-        Raises:
-            DatasetError: a part that is needed is not there.
-        """
-        found = {}
-        for part in ("labels", "gr", *self._sensors):
-            there = [name for name in FOLDERS[part] if self._root.exists(name)]
-            if not there:
-                raise DatasetError(
-                    f"{self.source}: no folder {FOLDERS[part][0]} (nor "
-                    f"{', '.join(FOLDERS[part][1:])}), expected for the "
-                    f"{_CONTENT[part]}. Download it from {PAGE} and unpack it there"
-                )
-            found[part] = there[0]
-        return found
-
-    def _where(self, part: str, name: str) -> str:
-        return self._root.describe(f"{self._folders[part]}/{name}")
-
-    def _open(self, part: str, name: str) -> tuple[bytes, str]:
-        """Content and path of a file of one part."""
-        return self._root.read(f"{self._folders[part]}/{name}"), self._where(part, name)
-
-    @functools.cached_property
-    def _keys(self) -> list[str]:
-        """All patches, sorted; each has a JSON."""
-        folder = self._folders["labels"]
-        found = []
-        for name in self._root.names(folder):
-            file = name.rpartition("/")[2]
-            if not file.endswith(".json") or file.startswith("."):
-                continue
-            key = file.removesuffix(".json")
-            if name != f"{folder}/{file}" or multisenge_places.place(key) is None:
-                raise DatasetError(
-                    f"{self._root.describe(name)}: not named as officially, expected e.g. "
-                    f"{folder}/31TFN_5654_0.json; move the file away"
-                )
-            found.append(key)
-        if not found:
-            raise DatasetError(
-                f"{self._root.describe(folder)}: no *.json, expected one a patch. Download "
-                f"labels.tgz from {PAGE}"
-            )
-        return found
-
-    @functools.cached_property
     def _splits(self) -> dict[str, list[str]]:
-        return multisenge_places.split(self._keys)
+        return multisenge_places.split(self._files.keys)
 
     def _note(self, key: str) -> dict[str, str]:
         """A patch's JSON."""
         if multisenge_places.place(key) is None:
             raise base.unknown_key(self.info, self.source, key)
-        return multisenge_notes.parse(*self._open("labels", f"{key}.json"))
+        return multisenge_notes.parse(*self._files.open("labels", f"{key}.json"))
 
     def _image(self, key: str, kind: str, name: str) -> np.ndarray:
         """One image of a series, where its patch's name says that it lies."""
-        data, where = self._open(kind, name)
+        data, where = self._files.open(kind, name)
         header = tiff.parse(data, where)
         spec = self.info.images[kind]
         pixels = tiff.pixels(header, shape=(256, 256), dtype=spec.dtype, bands=len(spec.bands))
@@ -256,7 +201,7 @@ class MultiSenGE:
     def _map(self, key: str) -> tuple[np.ndarray, geotiff.Transform]:
         """The mask of a patch and where it lies."""
         tile, _, offset = key.partition("_")
-        data, where = self._open("gr", f"{tile}_GR_{offset}.tif")
+        data, where = self._files.open("gr", f"{tile}_GR_{offset}.tif")
         header = tiff.parse(data, where)
         if np.dtype(header.dtype).kind not in "iu":
             raise tiff.error(where, f"pixels of {header.dtype}", "class codes, which are integers")
@@ -268,7 +213,7 @@ class MultiSenGE:
         found = np.zeros(len(classes), np.uint8)
         found[np.unique(mask[mask != landcover.IGNORE])] = 1
         if self._labels == "json":
-            where = self._where("labels", f"{key}.json")
+            where = self._files.where("labels", f"{key}.json")
             listed = np.zeros_like(found)
             indices = classes.encode(multisenge_notes.codes(note, where), where)
             listed[indices[indices != landcover.IGNORE]] = 1
@@ -288,8 +233,8 @@ class MultiSenGE:
             DatasetError: the greater part of them contradicts it.
         """
         verdicts: list[tuple[bool, str]] = []
-        step = max(len(self._keys) // 40, 1)
-        for key in self._keys[::step]:
+        step = max(len(self._files.keys) // 40, 1)
+        for key in self._files.keys[::step]:
             try:  # a damaged patch has no say; reading it will name the damage
                 verdicts += self._judge(key)
             except (DatasetError, NomenclatureError):
@@ -308,7 +253,7 @@ class MultiSenGE:
     def _judge(self, key: str) -> list[tuple[bool, str]]:
         """Whether forest looks like it in the clear image closest to summer; [] without any."""
         note = self._note(key)
-        where = self._where("labels", f"{key}.json")
+        where = self._files.where("labels", f"{key}.json")
         if checks.FOREST not in multisenge_notes.codes(note, where):
             return []
         forest = self._map(key)[0] == landcover.load("multisenge").codes.index(checks.FOREST)

@@ -16,7 +16,7 @@ import re
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import aerial, base, geotiff, tiff, tiling
+from rsjax.datasets import aerial, aerial_files, base, geotiff, tiff, tiling
 from rsjax.datasets.info import DatasetInfo
 from rsjax.errors import DatasetError
 
@@ -91,9 +91,9 @@ class OpenEarthMap(aerial.Tiled):
             options={"xbd": xbd, "georeferenced": georeferenced},
         )
 
-    def _list(self, split: str) -> dict[str, aerial.Pair]:
+    def _list(self, split: str) -> dict[str, aerial_files.Pair]:
         where = self._files.describe(self._top + _LISTS[split])
-        pairs: dict[str, aerial.Pair] = {}
+        pairs: dict[str, aerial_files.Pair] = {}
         missing = []
         for number, line in enumerate(self._lines(_LISTS[split]), 1):
             name = line.strip().removesuffix(".tif")
@@ -106,7 +106,7 @@ class OpenEarthMap(aerial.Tiled):
                     "download the list again"
                 )
             folder = f"{self._top}{match[1]}"
-            pair = aerial.Pair(f"{folder}/images/{name}.tif", f"{folder}/labels/{name}.tif")
+            pair = aerial_files.Pair(f"{folder}/images/{name}.tif", f"{folder}/labels/{name}.tif")
             if name in self._from_xbd and not self._files.exists(pair.image):
                 missing.append(name)
             else:
@@ -120,7 +120,7 @@ class OpenEarthMap(aerial.Tiled):
             )
         return pairs
 
-    def _decode(self, name: str, pair: aerial.Pair) -> aerial.Decoded:
+    def _decode(self, name: str, pair: aerial_files.Pair) -> aerial.Decoded:
         source = self._files
         header = tiff.parse(source.read(pair.image), source.describe(pair.image))
         if header.bands < 3:
@@ -129,11 +129,11 @@ class OpenEarthMap(aerial.Tiled):
         codes_header = tiff.parse(source.read(pair.mask), source.describe(pair.mask))
         if codes_header.bands != 1:
             raise tiff.error(codes_header.where, f"{codes_header.bands} bands", "one band of codes")
-        aerial.check_same_place(header, codes_header)
+        aerial_files.check_same_place(header, codes_header)
         mask = landcover.load("openearthmap").encode(_decoded(codes_header), codes_header.where)
         place = None
         if self._georeferenced:
-            place = aerial.place_of(header, "or use --option=georeferenced=false")
+            place = aerial_files.place_of(header, "or use --option=georeferenced=false")
         gsd = ground_distance(header)
         texts = {"region": name.rsplit("_", 1)[0], "gsd": f"{gsd:.3f}" if gsd else ""}
         return aerial.Decoded(np.ascontiguousarray(image), mask, texts, place)

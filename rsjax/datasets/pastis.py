@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import aerial, base, files, npy, pastis_metadata
+from rsjax.datasets import aerial_files, base, files, npy, pastis_metadata
 from rsjax.datasets.files import Source
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.datasets.pastis_metadata import FOLDS, Patch
@@ -169,7 +169,7 @@ class PASTIS:
 
     @functools.cached_property
     def _top(self) -> str:
-        return aerial.find_top(self._files, _TOPS, "metadata.geojson")
+        return aerial_files.find_top(self._files, _TOPS, "metadata.geojson")
 
     @property
     def _where(self) -> str:

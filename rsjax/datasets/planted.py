@@ -12,18 +12,24 @@ the download's `<level>.labels.txt`, and refused without one. The splits are tho
 
 from __future__ import annotations
 
-import datetime
 import functools
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rsjax import landcover, storage
-from rsjax.datasets import base, planted_checks, planted_classes, tfds_folder
+from rsjax.datasets import (
+    base,
+    planted_checks,
+    planted_classes,
+    planted_names,
+    planted_values,
+    tfds_folder,
+)
 from rsjax.datasets.info import DatasetInfo, ImageSpec
+from rsjax.datasets.planted_names import BANDS, FEATURES, LEVELS, SENSORS, TEXTS, UNITS
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
 PAGE = "https://github.com/google-deepmind/forest_typology/tree/main/planted"
@@ -35,37 +41,6 @@ SUBSETS = {
     "species": (1_348_219, "species"),
     "fmeval": (77_570, "genus"),
 }
-LEVELS = {"common_name": 64, "genus": 46, "species": 40}
-SENSORS = {
-    "s1": "sentinel1",
-    "s2": "sentinel2_l2a",
-    "l7": "landsat7",
-    "alos": "palsar2",
-    "modis": "modis",
-}
-BANDS = {
-    "s1": "VV VH",
-    "s2": "B02 B03 B04 B05 B06 B07 B08 B8A B11 B12",
-    "l7": "B1 B2 B3 B4 B5 B7",
-    "alos": "HH HV",
-    "modis": "B1 B2 B3 B4 B5 B6 B7",
-}
-UNITS = {
-    "s1": "db",
-    "s2": "reflectance_1e4",
-    "l7": "landsat_c2_l2",
-    "alos": "natural",
-    "modis": "modis_sr",
-}
-# What is read -> its feature.
-FEATURES = {
-    **{name: name for name in SENSORS},
-    **{f"{name}_mask": f"{name}_mask" for name in SENSORS},
-    **{f"{name}_dates": f"{name}_timestamp" for name in SENSORS},
-    **{level: level for level in LEVELS},
-    **{name: name for name in ("country", "lat", "lon")},
-}
-_TEXTS = ("country", "lat", "lon")
 # Series -> bands to draw, and the values drawn as black and white.
 _SHOWN = {
     "s2": ("B04 B03 B02", (0.0, 1500.0)),
@@ -77,7 +52,6 @@ _SHOWN = {
 _GSD = {"s1": 10.0, "s2": 10.0, "l7": 30.0, "alos": 30.0, "modis": 120.0}
 _SIDE_M = 120.0
 _CHECKED = 64  # records that `check` looks at
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class Planted:
@@ -129,9 +103,11 @@ class Planted:
         if isinstance(shards, bool) or not isinstance(shards, int) or shards < 0:
             raise ConfigError(f"shards={shards!r}, expected a number, 0 for all")
         self._shards = shards
-        self._names = _replaced("features", features, FEATURES)
-        self._bands = {k: tuple(v.split()) for k, v in _replaced("bands", bands, BANDS).items()}
-        self._units = _replaced("units", units, UNITS)
+        self._names = planted_names.replaced("features", features, FEATURES)
+        self._bands = {
+            k: tuple(v.split()) for k, v in planted_names.replaced("bands", bands, BANDS).items()
+        }
+        self._units = planted_names.replaced("units", units, UNITS)
         self._class_order = base.choice("class_order", class_order, ("", "anysat"))
         if class_order and level != "species":
             raise ConfigError(
@@ -144,7 +120,7 @@ class Planted:
     def info(self) -> DatasetInfo:
         """The dataset's card; sizes and splits are those of the folder, if it is there."""
         folder = self._folder if self._is_there() else None
-        texts = tuple(name for name in _TEXTS if self._names[name])
+        texts = tuple(name for name in TEXTS if self._names[name])
         entry = next(name for name in _SHOWN if name in self._entries)
         red, green, blue = _SHOWN[entry][0].split()
         if not {red, green, blue} <= set(self._bands[entry]):
@@ -194,11 +170,16 @@ class Planted:
         example: base.Example = {"id": key}
         for name in self._entries:
             example[name] = self._series(raw, name, key)
-            example[f"{name}_dates"] = self._dates(raw, name, key, len(example[name]))
-        example["label"] = self._label(raw, key)
-        for name in _TEXTS:
+            example[f"{name}_dates"] = planted_values.dates(
+                folder, raw, self._names[f"{name}_dates"], key, len(example[name])
+            )
+        names = landcover.load(self._nomenclature).names
+        example["label"] = planted_values.label(
+            folder, raw, self._names[self._level], key, names, self._classes or names, self._level
+        )
+        for name in TEXTS:
             if self._names[name]:
-                example[name] = self._text(raw, self._names[name], key)
+                example[name] = planted_values.text(folder, raw, self._names[name], key)
         return example
 
     def fingerprint(self) -> str:
@@ -244,7 +225,7 @@ class Planted:
                 f"{root}/dataset_info.json: of subset '{folder.config}', expected "
                 f"'{self._subset}'; set subset='{folder.config}', or give the other folder"
             )
-        wanted = [self._level, *(name for name in _TEXTS if self._names[name])]
+        wanted = [self._level, *(name for name in TEXTS if self._names[name])]
         for name in self._entries:
             wanted += [name, f"{name}_mask", f"{name}_dates"]
         missing = [name for name in wanted if self._names[name] not in folder.features]
@@ -308,77 +289,9 @@ class Planted:
             sensor, bands, height, width, "float32", unit, gsd, nodata=math.nan, steps=steps
         )
 
-    def _series(
-        self, raw: Mapping[str, np.ndarray | list[bytes]], name: str, key: str
-    ) -> np.ndarray:
-        """One series, NaN where its mask is 0."""
-        folder, feature, other = self._folder, self._names[name], self._names[f"{name}_mask"]
-        values = folder.tensor(dict(raw), feature, key).astype(np.float32)
-        mask = folder.tensor(dict(raw), other, key)
-        if mask.ndim == values.ndim - 1:
-            mask = mask[..., None]
-        known = (mask == 0) | (mask == 1)
-        if not known.all():
-            raise folder.refuse(key, other, f"value {mask[~known][0]}", "0 and 1")
-        if mask.ndim != 4 or any(a not in (1, b) for a, b in zip(mask.shape, values.shape)):  # noqa: B905
-            raise folder.refuse(key, other, f"{mask.shape}", f"the shape of {feature}")
-        values = np.where(mask == 1, values, np.float32(np.nan))
-        if np.isinf(values).any():
-            raise folder.refuse(key, feature, "infinity", "finite values")
-        return values
-
-    def _dates(
-        self, raw: Mapping[str, np.ndarray | list[bytes]], name: str, key: str, steps: int
-    ) -> str:
-        """ISO dates of a series, from milliseconds since 1970 or from text."""
-        folder, feature = self._folder, self._names[f"{name}_dates"]
-        if folder.features[feature].dtype == "string":
-            found = [text.decode() for text in raw.get(feature, [])]
-        else:
-            epoch = datetime.datetime(1970, 1, 1)
-            times = folder.tensor(dict(raw), feature, key).ravel().tolist()
-            try:
-                dates = [epoch + datetime.timedelta(milliseconds=time) for time in times]
-            except OverflowError:
-                raise folder.refuse(key, feature, f"{times[0]}", "milliseconds") from None
-            found = [date.date().isoformat() for date in dates]
-        if len(found) != steps or not all(_DATE.fullmatch(date) for date in found):
-            raise folder.refuse(key, feature, f"{found}", f"{steps} dates")
-        return ";".join(found)
-
-    def _label(self, raw: Mapping[str, np.ndarray | list[bytes]], key: str) -> int:
-        """The index of the record's class in the nomenclature."""
-        folder, feature = self._folder, self._names[self._level]
-        names = landcover.load(self._nomenclature).names
-        known = self._classes or list(names)
-        if folder.features[feature].dtype == "string":
-            found = self._text(raw, feature, key)
-        else:
-            code = int(folder.tensor(dict(raw), feature, key).reshape(-1)[0])
-            found = known[code] if 0 <= code < len(known) else f"code {code}"
-        if found not in names:
-            raise DatasetError(
-                f"{folder.where(key)}, feature '{feature}': {found!r}, expected one of the "
-                f"{len(names)} classes of level '{self._level}'. Set label_level to one that all "
-                "records have, take another subset, or leave such records out with --on_error=skip "
-                "and a --max_skipped above their share (e.g. 0.5; the default is 0.001)"
-            )
-        return names.index(found)
-
-    def _text(self, raw: Mapping[str, np.ndarray | list[bytes]], feature: str, key: str) -> str:
-        folder = self._folder
-        if folder.features[feature].dtype == "string":
-            found = raw.get(feature)
-            if not isinstance(found, list) or len(found) != 1:
-                raise folder.refuse(key, feature, "no text", "one")
-            return found[0].decode()
-        value = folder.tensor(dict(raw), feature, key).reshape(-1)[0].item()
-        names = folder.classes(feature)
-        if isinstance(value, int) and names:
-            if not -1 <= value < len(names):
-                raise folder.refuse(key, feature, f"code {value}", f"-1 to {len(names) - 1}")
-            return names[value] if value >= 0 else ""  # TFDS writes -1 for one that is not known
-        return f"{value:.6f}" if isinstance(value, float) else str(value)
+    def _series(self, raw: planted_values.Record, name: str, key: str) -> np.ndarray:
+        feature, mask = self._names[name], self._names[f"{name}_mask"]
+        return planted_values.series(self._folder, raw, feature, mask, key)
 
     def _sample(self) -> Iterator[dict[str, dict[str, np.ndarray]]]:
         """Series by band of the first records of the first split."""
@@ -395,17 +308,3 @@ class Planted:
                 )
                 for name in self._entries
             }
-
-
-def _replaced(option: str, given: str | Sequence[str], table: Mapping[str, str]) -> dict[str, str]:
-    """A table with some of its values replaced, as 'key=value' pairs say."""
-    found = dict(table)
-    for pair in [p for p in given.split(",") if p] if isinstance(given, str) else given:
-        name, equals, value = pair.partition("=")
-        if not equals or name not in table or not (value or name in _TEXTS):
-            raise ConfigError(
-                f"{option}={given!r}: {pair!r}, expected name=value with a name of "
-                f"{', '.join(table)}"
-            )
-        found[name] = value
-    return found

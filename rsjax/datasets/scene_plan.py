@@ -26,7 +26,8 @@ from rsjax.datasets.raster import DamagedError, Rasters
 from rsjax.datasets.scene_area import Area
 from rsjax.datasets.scene_images import SceneImages
 from rsjax.datasets.scene_labels import SceneLabels
-from rsjax.datasets.scene_list import SPLITS, SceneList
+from rsjax.datasets.scene_list import SceneList
+from rsjax.datasets.scene_list_checks import SPLITS
 from rsjax.errors import DatasetError, DiskError
 from rsjax.landcover import IGNORE
 

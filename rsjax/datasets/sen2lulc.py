@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import aerial, base, files, folder_images
+from rsjax.datasets import aerial_files, base, files, folder_images
 from rsjax.datasets.info import DatasetInfo, ImageSpec
 from rsjax.datasets.splits import LIST_NAMES
 from rsjax.errors import DatasetError, NomenclatureError
@@ -47,7 +47,7 @@ class Sen2LULC:
     def __init__(self, source: str | os.PathLike[str], *, code0: str = "ignore"):
         self.source = os.fspath(source)
         self._code0 = base.choice("code0", code0, ("ignore", "error"))
-        self._found: dict[str, dict[str, aerial.Pair]] = {}  # of `_samples`, listed once
+        self._found: dict[str, dict[str, aerial_files.Pair]] = {}  # of `_samples`, listed once
         self.info = DatasetInfo(
             name="sen2lulc",
             version="3.0.0",
@@ -153,13 +153,13 @@ class Sen2LULC:
     @functools.cached_property
     def _top(self) -> str:
         tops = ["", *(f"{folder}/" for folder in self._files.folders())]
-        return aerial.find_top(self._files, tops, "train_images")
+        return aerial_files.find_top(self._files, tops, "train_images")
 
-    def _samples(self, theirs: str) -> dict[str, aerial.Pair]:
+    def _samples(self, theirs: str) -> dict[str, aerial_files.Pair]:
         """Key -> files, of a split by its name on disk."""
         if theirs not in self._found:
             images, masks = (f"{self._top}{theirs}_{what}" for what in ("images", "masks"))
-            pairs = aerial.find_pairs(self._files, images, masks, (".png", ".tif", ".tiff"))
+            pairs = aerial_files.find_pairs(self._files, images, masks, (".png", ".tif", ".tiff"))
             self._found[theirs] = {f"{theirs}/{name}": pair for name, pair in pairs.items()}
         return self._found[theirs]
 

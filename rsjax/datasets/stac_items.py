@@ -24,6 +24,36 @@ def library() -> Any:
     return pystac
 
 
+def find(items: str, api: str, collection: str, bbox: Sequence[str], datetime: str) -> list[Any]:
+    """Items of files or of an API; see `read` and `search`.
+
+    Args:
+        items: file, folder or URL; empty: the API.
+        api: its URL; empty: the files.
+        collection: of the API.
+        bbox: for the API, four numbers as text, or none.
+        datetime: for the API.
+
+    Raises:
+        ConfigError: files and an API, no collection of it, a bbox that is none, or no pystac.
+        DatasetError: see `read` and `search`.
+    """
+    if items and api:
+        raise ConfigError("--items and --api are both given; give one")
+    library()
+    if items:
+        return read(items)
+    if not collection:
+        raise ConfigError("--collection is missing, e.g. --collection=sentinel-2-l2a")
+    try:
+        box = [float(value) for value in bbox]
+    except ValueError:
+        box = [0.0]
+    if len(box) not in (0, 4):
+        raise ConfigError(f"--bbox={','.join(bbox)}: expected west,south,east,north in degrees")
+    return search(api, collection, box, datetime)
+
+
 def read(where: str) -> list[Any]:
     """The items of an item, an item collection, a catalog, or a folder of any of these.
 

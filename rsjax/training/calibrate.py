@@ -47,7 +47,8 @@ def calibrate(config: ConfigDict, workdir: pathlib.Path, made: Manifest, mesh: M
         )
         examine = make_examiner(config, made, alone, members, classes.counts, mesh)
         found = examine([best.variables], split).scalars
-        about["calibration"] = {k: v for k, v in found.items() if k.startswith(("temp", "nll"))}
+        told = {k: v for k, v in found.items() if k.startswith(("temp", "nll"))}
+        about["calibration"] = {"split": split, **told}
         if found["temperature_at_edge"] or not math.isfinite(found["temperature"]):
             log.warning(
                 "no temperature: none fits %s, which is too small, or where all is right or "
@@ -70,6 +71,7 @@ def calibrate(config: ConfigDict, workdir: pathlib.Path, made: Manifest, mesh: M
             samples["probabilities"], samples["labels"], config.task.threshold
         )
         about["task"] = {**about["task"], "threshold": [float(value) for value in chosen]}
+        about["calibration"] = {"split": split, **about.get("calibration", {})}
         log.info(
             "thresholds from %.2f to %.2f tuned on %s: mean F1 there %.4f",
             chosen.min(),

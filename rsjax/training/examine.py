@@ -25,7 +25,7 @@ from rsjax.input import pipeline
 from rsjax.input.manifest import Manifest
 from rsjax.input.preprocess import Inputs
 from rsjax.tasks import Task
-from rsjax.training import data, layout, report, sharding, shown, step
+from rsjax.training import data, held_out, layout, report, sharding, shown, step
 from rsjax.training.describe import source_of
 from rsjax.training.evaluate import Results, analyse, evaluate
 
@@ -115,6 +115,7 @@ def evaluate_bundles(
     split: str,
     mesh: Mesh,
     compiled: Examiner | None = None,
+    choose: shown.Chooser = shown.choose,
 ) -> Results:
     """Everything that a report says: figures with intervals, groups, pictures' maps.
 
@@ -125,6 +126,7 @@ def evaluate_bundles(
         split: the split, or several joined by '+'.
         mesh: the devices.
         compiled: of the same model and task, to be used again where nothing else is asked for.
+        choose: which records of a segmentation keep their maps.
 
     Raises:
         RsjaxError: the models and the shards have other classes.
@@ -154,7 +156,7 @@ def evaluate_bundles(
         found.per_class["threshold"] = np.asarray(options["threshold"], float)
     if task.name == "segmentation":
         maps = shown.predict(
-            config, made, task, members, put, states, temperatures, split, found, mesh
+            config, made, task, members, put, states, temperatures, split, found, mesh, choose
         )
         found = dataclasses.replace(found, samples={**found.samples, **maps})
     if jax.process_index() == 0:
@@ -174,15 +176,21 @@ def task_of(config: ConfigDict, model: bundle.Model) -> dict[str, Any]:
 
 
 def describe_evaluation(
-    config: ConfigDict, made: Manifest, trained: Sequence[bundle.Model]
+    config: ConfigDict, made: Manifest, trained: Sequence[bundle.Model], split: str
 ) -> dict[str, Any]:
-    """What an evaluation says about itself, for `Results.save`."""
+    """What an evaluation says about itself, for `Results.save`.
+
+    Temperatures and thresholds are those of the bundles, whatever the config says of them: an
+    evaluation fits nothing. What of them comes from the split itself is named.
+    """
     first, ran = trained[0], to_json(config)
     about = {**first.about, "nomenclature": first.classes().to_json()}
     # Published weights come without the config of their training.
     about["config"] = {**(about.get("config") or ran), "eval": ran["eval"]}
     about["task"] = {**about["task"], **task_of(config, first)}
-    about["evaluation"] = {"models": len(trained), "tta": config.eval.tta}
+    seen = dict.fromkeys(what for one in trained for what in held_out.seen(one, made, split))
+    about["evaluation"] = {"models": len(trained), "tta": config.eval.tta, "seen": list(seen)}
+    about["split"] = split
     return {**about, "evaluated_on": source_of(made)}
 
 
@@ -237,7 +245,7 @@ def test_best(
     best = bundle.load(workdir)
     found = evaluate_bundles(config, made, [best], split, mesh, examine)
     if jax.process_index() == 0:
-        found.save(workdir / "eval", split, describe_evaluation(config, made, [best]))
+        found.save(workdir / "eval", split, describe_evaluation(config, made, [best], split))
         log.info("report: %s", report.write(workdir, split, made.root))
     return found.scalars
 
@@ -271,7 +279,9 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
             + ([f"ensemble{1 + len(others)}"] if others else [])
             + ([config.eval.tta] if config.eval.tta != "none" else [])
         )
-        about = {**describe_evaluation(config, made, [trained, *others]), "split": split}
+        about = describe_evaluation(config, made, [trained, *others], split)
+        if told := held_out.said(about["evaluation"]["seen"], split):
+            log.warning("%s", told)
         found.save(workdir / "eval", name, about)
         own = name == config.data.test_split
         file = "report.html" if own else f"report_{name}.html"

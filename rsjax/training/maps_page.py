@@ -67,7 +67,7 @@ def section(
     files, ids, said = figures.pictures(shards, source, indices)
     rank = {int(record): i + 1 for i, record in enumerate(np.argsort(every, kind="stable"))}
     captions = [
-        _caption(one, rank[int(record)], int(np.isfinite(every).sum()), classes)
+        caption(one, rank[int(record)], int(np.isfinite(every).sum()), classes)
         for one, record in zip(shown, records, strict=True)
     ]
     parts, start = [], 0
@@ -75,7 +75,7 @@ def section(
         span = slice(start, start + len(members))
         start += len(members)
         rows = [
-            _row(file, sample, one, lines, classes)
+            row(file, sample, one, lines, classes)
             for file, sample, one, lines in zip(
                 files[span], ids[span], shown[span], captions[span], strict=True
             )
@@ -86,7 +86,7 @@ def section(
             shown[span], captions[span], classes, COLUMNS,
         )  # fmt: skip
         figures.save(workdir, f"{split}_samples_{name}", sheet, dpi=200)
-    head = ["<h2>Samples</h2>", _legend(shown, classes)]
+    head = ["<h2>Samples</h2>", legend(shown, classes)]
     head += _rule(every, len(samples["shown"]), shown)
     head += _differing(samples, records, shown, len(classes))
     return "\n".join([*head, f'<p class="soft">{escape(said)}</p>', *parts])
@@ -122,14 +122,15 @@ def _differing(
     return [f'<p class="bad">{note}</p>'] if other else []
 
 
-def _legend(shown: Sequence[Compared], classes: Nomenclature) -> str:
+def legend(shown: Sequence[Compared], classes: Nomenclature) -> str:
+    """The colours of the classes that occur in the maps, and of the map of errors."""
     there = sorted({k for one in shown for k, _, _ in maps.occurring(one)})
     entries = [page.chip(classes.colours[k]) + escape(classes.names[k]) for k in there]
     entries += [chip + text for text, chip in KEYS]
     return f'<ul class="legend">{"".join(f"<li>{entry}</li>" for entry in entries)}</ul>'
 
 
-def _caption(one: Compared, rank: int, count: int, classes: Nomenclature) -> list[str]:
+def caption(one: Compared, rank: int, count: int, classes: Nomenclature) -> list[str]:
     """Figures of the record, then its largest confusions."""
     ignored = 1 - float(one.counted.mean())
     head = (
@@ -140,13 +141,24 @@ def _caption(one: Compared, rank: int, count: int, classes: Nomenclature) -> lis
     return [head, *(maps.confused(one, classes) or ["no confusion"])]
 
 
-def _row(
+def row(
     file: tuple[str, bytes, int],
     sample: str,
     one: Compared,
     lines: Sequence[str],
     classes: Nomenclature,
+    marks: str = "",
 ) -> str:
+    """Five pictures, and what is said of them.
+
+    Args:
+        file: of `figures.pictures`.
+        sample: its id.
+        one: the maps.
+        lines: of `caption`; more may follow.
+        classes: of the maps.
+        marks: further CSS classes.
+    """
     media, data, _ = file
     there = maps.occurring(one)
     step = figures.every(*one.reference.shape)
@@ -187,6 +199,7 @@ def _row(
     )
     words = "".join(f"<br>{escape(line)}" for line in lines[1:])
     return (
-        f'<figure class="maps"><div>{cells}</div><figcaption><code>{escape(sample)}</code><br>'
+        f'<figure class="{f"maps {marks}".strip()}"><div>{cells}</div>'
+        f"<figcaption><code>{escape(sample)}</code><br>"
         f'<b>{escape(lines[0])}</b>{words}\n<ul class="legend">{shares}</ul></figcaption></figure>'
     )

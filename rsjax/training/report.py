@@ -20,6 +20,7 @@ from rsjax.landcover import Nomenclature
 from rsjax.training import (
     classes_page,
     figures,
+    held_out,
     logging,
     maps_page,
     numbers_page,
@@ -65,7 +66,7 @@ def write(
     classes = Nomenclature.from_json(told) if told else made.nomenclature
     gallery = maps_page if about["task"]["name"] == "segmentation" else samples_page
     sections = [
-        _title(name, split, results, about, made),
+        title(name, split, results, about, made),
         numbers_page.scalars(results, about),
         _curves(workdir, rows, about),
         classes_page.section(workdir, split, results, about, classes),
@@ -79,7 +80,8 @@ def write(
     return path
 
 
-def _title(name: str, split: str, results: Results, about: dict[str, Any], made: Manifest) -> str:
+def title(name: str, split: str, results: Results, about: dict[str, Any], made: Manifest) -> str:
+    """The head of the page: the run, what it was evaluated on, and its headline figure."""
     headline, scalars = about["headline"], results.scalars
     banner = f'<div class="banner">{SIMULATED}</div>' if made.simulated else ""
     if about["trained_on"]["simulated"] and not made.simulated:
@@ -98,12 +100,14 @@ def _title(name: str, split: str, results: Results, about: dict[str, Any], made:
     how = about.get("evaluation", {})
     told = f", mean of {how['models']} models" if how.get("models", 1) > 1 else ""
     told += ", mean over the symmetries of the square" if how.get("tta") == "d4" else ""
+    note = held_out.said(how.get("seen", []), about.get("split", split))
+    note = f'\n<p class="bad">{escape(note)}</p>' if note else ""
     boxes = "".join(f"<div><b>{page.number(v)}</b>{escape(text)}</div>" for v, text in big)
     return (
         f'{banner}<h1>{escape(name)}</h1>\n<p class="soft">{escape(made.info.title)} '
         f"{escape(made.info.version)}, split {escape(about.get('split', split))}, "
         f"{len(results.samples['loss']):,} samples; model {escape(about['model']['name'])}, task "
-        f"{escape(about['task']['name'])}{told}</p>\n"
+        f"{escape(about['task']['name'])}{told}</p>{note}\n"
         f'<div class="big">{boxes}</div>'
     )
 

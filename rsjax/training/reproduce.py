@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from rsjax import config as configs
 from rsjax.input.manifest import Manifest
-from rsjax.training import page
+from rsjax.training import page, sweep_plan
 
 
 def run_sheet(config: Mapping[str, Any]) -> str:
@@ -28,22 +28,35 @@ def run_sheet(config: Mapping[str, Any]) -> str:
         "",
         "def get_config():",
         "    c = config.base()",
-        *(f"    c.{key} = {value}" for key, value in _changed(config, configs.base())),
+        *(f"    c.{key} = {_written(value)}" for key, value in _changed(config, configs.base())),
         "    return c",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _changed(config: Mapping[str, Any], base: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def restore(config: Mapping[str, Any]) -> ConfigDict:
+    """The config whose JSON types these are.
+
+    Raises:
+        ConfigError: a field that this rsjax does not have.
+    """
+    return sweep_plan.resolve(configs.base(), dict(_changed(config, configs.base())))
+
+
+def _written(value: Any) -> str:
+    return f"ConfigDict({value!r})" if isinstance(value, dict) else repr(value)
+
+
+def _changed(config: Mapping[str, Any], base: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         default = base.get(key)
         if isinstance(default, ConfigDict) and len(default):
             yield from _changed(value, default, f"{prefix}{key}.")
         elif isinstance(default, ConfigDict):  # free fields, e.g. of the model
             if value:
-                yield prefix + key, f"ConfigDict({_tuples(value)!r})"
+                yield prefix + key, _tuples(value)
         elif _tuples(value) != default:
-            yield prefix + key, repr(_tuples(value))
+            yield prefix + key, _tuples(value)
 
 
 def _tuples(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -21,20 +21,26 @@ TITLES = {
     "best": "Best: the smallest loss",
     "random": "Drawn at random",
 }
+KEY = (
+    '<span class="good">✓ predicted, and in the reference</span>; '
+    '<span class="bad">✗ predicted, not in the reference</span>; '
+    '<span class="bad">○ in the reference, not predicted</span>; with the probability.'
+)
+Line = tuple[str, str, int | None]  # good, bad or soft; text; class
 COLOURS = {"good": "#1a7a3c", "bad": "#b3261e", "soft": "#5c656e"}  # as in the page
 
 
-def choose(loss: np.ndarray) -> dict[str, np.ndarray]:
+def choose(loss: np.ndarray, count: int = SHOWN) -> dict[str, np.ndarray]:
     """Records of each group, by their loss (N,); a loss that is no number is the worst."""
     order = np.argsort(-loss, kind="stable")  # NaN comes last there
     order = np.roll(order, np.isnan(loss).sum())
     known = np.flatnonzero(np.isfinite(loss))
     away = np.abs(loss[known] - np.median(loss[known])) if len(known) else known
-    drawn = np.random.default_rng(0).choice(len(loss), min(SHOWN, len(loss)), replace=False)
+    drawn = np.random.default_rng(0).choice(len(loss), min(count, len(loss)), replace=False)
     return {
-        "worst": order[:SHOWN],
-        "typical": known[np.argsort(away, kind="stable")][:SHOWN],
-        "best": order[::-1][:SHOWN],
+        "worst": order[:count],
+        "typical": known[np.argsort(away, kind="stable")][:count],
+        "best": order[::-1][:count],
         "random": np.sort(drawn),
     }
 
@@ -55,53 +61,81 @@ def section(
     chosen, where = np.unique(np.concatenate(list(groups.values())), return_inverse=True)
     files, ids, said = figures.pictures(shards, about.get("split", split), samples["index"][chosen])
     labels, probabilities = samples["labels"][chosen], samples["probabilities"][chosen]
-    reference = labels > 0 if labels.ndim == 2 else np.arange(len(classes)) == labels[:, None]
+    reference = truth(labels, len(classes))
     predicted = task.decide(probabilities)
-
-    def lines(i: int) -> list[tuple[str, str]]:
-        found = [
-            _line(classes.names[k], float(probabilities[i, k]), reference[i, k], predicted[i, k])
-            for k in np.argsort(-probabilities[i], kind="stable")
-            if reference[i, k] or predicted[i, k]
-        ]
-        return found if predicted[i].any() else [*found, ("soft", "nothing predicted")]
-
-    def card(i: int) -> str:
-        media, data, width = files[i]
-        items = "".join(f'<li class="{kind}">{escape(text)}</li>' for kind, text in lines(i))
-        attributes = ' class="px"' if width < 136 else ""
-        alt = f"colour picture of {ids[i]}"
-        return (
-            f'<figure class="card">{page.image(data, media, alt, attributes)}<figcaption>'
-            f"<code>{escape(ids[i])}</code><br>"
-            f'<span class="soft">loss {page.number(float(samples["loss"][chosen[i]]))}</span>'
-            f"<ul>{items}</ul></figcaption></figure>"
-        )
-
-    def words(i: int) -> list[tuple[str, str]]:
-        loss = f"loss {samples['loss'][chosen[i]]:.4f}"
-        shown = [("black", ids[i]), (COLOURS["soft"], loss)]
-        return shown + [(COLOURS[kind], text) for kind, text in lines(i)]
+    said_of = [
+        lines(classes, probabilities[i], reference[i], predicted[i]) for i in range(len(chosen))
+    ]
+    losses = [float(samples["loss"][i]) for i in chosen]
 
     parts, start = [], 0
     for name, members in groups.items():
         at = [int(i) for i in where[start : start + len(members)]]
         start += len(members)
-        cards = "\n".join(card(i) for i in at)
+        cards = "\n".join(
+            card(files[i], ids[i], f"loss {page.number(losses[i])}", said_of[i], classes)
+            for i in at
+        )
         parts.append(f'<h3>{TITLES[name]}</h3>\n<div class="cards">\n{cards}\n</div>')
         pixels = [figures.pixels(files[i]) for i in at]
-        sheet = sheets.cards(f"{TITLES[name]} ({split})", pixels, [words(i) for i in at])
+        texts = [words(ids[i], f"loss {losses[i]:.4f}", said_of[i]) for i in at]
+        sheet = sheets.cards(f"{TITLES[name]} ({split})", pixels, texts)
         figures.save(workdir, f"{split}_samples_{name}", sheet, dpi=150)
-    legend = (
-        '<p class="soft"><span class="good">✓ predicted, and in the reference</span>; '
-        '<span class="bad">✗ predicted, not in the reference</span>; '
-        '<span class="bad">○ in the reference, not predicted</span>; with the probability. '
-        f"{escape(said)}</p>"
+    return "\n".join(["<h2>Samples</h2>", f'<p class="soft">{KEY} {escape(said)}</p>', *parts])
+
+
+def truth(labels: np.ndarray, count: int) -> np.ndarray:
+    """Which of `count` classes apply (N, K) bool, from class indices (N,) or labels (N, K)."""
+    return labels > 0 if labels.ndim == 2 else np.arange(count) == labels[:, None]
+
+
+def lines(
+    classes: Nomenclature, probabilities: np.ndarray, reference: np.ndarray, predicted: np.ndarray
+) -> list[Line]:
+    """The labels that are true or predicted, most probable first; all arrays are (K,)."""
+    found: list[Line] = []
+    for k in np.argsort(-probabilities, kind="stable").tolist():
+        if reference[k] or predicted[k]:
+            kind = "good" if reference[k] and predicted[k] else "bad"
+            mark = "✓" if kind == "good" else "✗" if predicted[k] else "○"
+            found.append((kind, f"{mark} {classes.names[k]} {probabilities[k]:.2f}", k))
+    return found if predicted.any() else [*found, ("soft", "nothing predicted", None)]
+
+
+def card(
+    file: tuple[str, bytes, int],
+    sample: str,
+    facts: str,
+    said: Sequence[Line],
+    classes: Nomenclature,
+    marks: str = "",
+) -> str:
+    """A picture and what is said of it.
+
+    Args:
+        file: of `figures.pictures`.
+        sample: its id.
+        facts: HTML of the lines below the id.
+        said: of `lines`.
+        classes: whose colours stand before the labels.
+        marks: further CSS classes.
+    """
+    media, data, width = file
+    items = "".join(
+        f'<li class="{kind}">{"" if k is None else page.chip(classes.colours[k])}'
+        f"{escape(text)}</li>"
+        for kind, text, k in said
     )
-    return "\n".join(["<h2>Samples</h2>", legend, *parts])
+    picture = page.image(data, media, f"colour picture of {sample}",
+                         ' class="px"' if width < 136 else "")  # fmt: skip
+    return (
+        f'<figure class="{f"card {marks}".strip()}">{picture}<figcaption>'
+        f"<code>{escape(sample)}</code><br>"
+        f'<span class="soft">{facts}</span><ul>{items}</ul></figcaption></figure>'
+    )
 
 
-def _line(name: str, probability: float, reference: bool, predicted: bool) -> tuple[str, str]:
-    kind = "good" if reference and predicted else "bad"
-    mark = "✓" if reference and predicted else "✗" if predicted else "○"
-    return kind, f"{mark} {name} {probability:.2f}"
+def words(sample: str, facts: str, said: Sequence[Line]) -> list[tuple[str, str]]:
+    """The same for `sheets.cards`: (colour, text) of each line."""
+    head = [("black", sample), *((COLOURS["soft"], line) for line in facts.split("\n"))]
+    return head + [(COLOURS[kind], text) for kind, text, _ in said]

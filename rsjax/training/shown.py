@@ -27,6 +27,9 @@ EACH = 12  # records of each kind
 BATCH = 8  # records predicted at once, rounded up to what the devices share evenly
 
 
+Chooser = Callable[[dict[str, np.ndarray]], np.ndarray]  # samples -> positions of records
+
+
 def choose(samples: dict[str, np.ndarray]) -> np.ndarray:
     """Positions of the records to show: worst, best, and nearest to the median, up to 12 each."""
     figure = miou(samples)
@@ -49,8 +52,9 @@ def predict(
     split: str,
     found: Results,
     mesh: Mesh,
+    choose: Chooser = choose,
 ) -> dict[str, np.ndarray]:
-    """The maps of the records to show.
+    """The maps of the records that `choose` takes.
 
     Returns:
         `shown` (M,), positions among the samples; `maps` (M, H, W) uint8, the predicted classes;

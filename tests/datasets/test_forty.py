@@ -9,7 +9,7 @@ import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsjax import datasets, landcover
-from rsjax.datasets import forty, forty_checks, tf_example, tfrecord
+from rsjax.datasets import forty_checks, forty_features, tf_example, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
@@ -136,7 +136,7 @@ def test_unknown_codes_are_named_as_stored(copy, order, code):
 
 
 def test_only_some_sensors_and_another_order_of_bands(source):
-    bands = forty.S2_BANDS[::-1]
+    bands = forty_features.S2_BANDS[::-1]
     dataset = datasets.get("forty")(source, sensors="climate,s2", s2_bands=bands, s2_level="l1c")
     example = dataset.read(dataset.keys("test")[0])
     assert [name for name in PARTS if name in example] == ["s2", "climate"]
@@ -285,7 +285,7 @@ def test_wrong_folder_and_damaged_metadata(copy, tmp_path, downloads):
 
 def test_the_guesses_hold_on_the_simulation_and_wrong_ones_are_refused(source):
     datasets.get("forty")(source).check()
-    bands, climate = forty.S2_BANDS, forty.CLIMATE_BANDS
+    bands, climate = forty_features.S2_BANDS, forty_features.CLIMATE_BANDS
     for options, match in (
         ({"label_order": "readme"}, r"mean VV .*: set label_order='colour_bar', which the data"),
         ({"s2_bands": bands[2::-1] + bands[3:]}, "over bare soil, expected B03 to be brighter"),

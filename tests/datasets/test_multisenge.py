@@ -10,7 +10,8 @@ import rasterio.warp
 
 from rsjax import landcover
 from rsjax.datasets import geotiff, multisenge_places
-from rsjax.datasets.multisenge import FOLDERS, MultiSenGE
+from rsjax.datasets.multisenge import MultiSenGE
+from rsjax.datasets.multisenge_files import FOLDERS
 from rsjax.errors import ConfigError, DatasetError, NomenclatureError
 
 pytestmark = pytest.mark.once

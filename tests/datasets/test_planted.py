@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from rsjax import datasets, landcover
-from rsjax.datasets import planted, planted_classes, tfds_folder, tfrecord
+from rsjax.datasets import planted, planted_classes, planted_names, tfds_folder, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import ConfigError, DatasetError
 from rsjax.input import build, shards
@@ -77,7 +77,7 @@ def test_card_and_official_numbers():
     assert {k: v[0] for k, v in planted.SUBSETS.items()} == {
         **{"all": 2_264_747, "species": 1_348_219, "fmeval": 77_570},
     }
-    assert planted.LEVELS == {"common_name": 64, "genus": 46, "species": 40}
+    assert planted_names.LEVELS == {"common_name": 64, "genus": 46, "species": 40}
     names = landcover.load("planted_species").names
     assert (len(names), names[0], names[25], names[39]) == (
         *(40, "Elaeis guineensis", "Prunus serrulata", "Theobroma cacao"),

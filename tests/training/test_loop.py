@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,9 +13,10 @@ import jax
 import numpy as np
 import pytest
 import toy
+from reported import undrawn
 
 from rsjax.errors import CheckpointError, ConfigError, RsjaxError
-from rsjax.training import checkpoints, data, examine, loop
+from rsjax.training import checkpoints, data, examine, held_out, loop
 from rsjax.training.logging import read
 
 EVERYTHING = {
@@ -89,6 +91,39 @@ def test_temperature_and_thresholds_of_validation_are_in_the_bundle_and_the_test
     expected = f1_score(labels["test"][:, here], predicted[:, here], average="macro",
                         zero_division=0)  # fmt: skip
     assert scalars["f1_macro"] == pytest.approx(expected)
+
+
+def test_an_evaluation_fits_nothing_and_says_what_was_chosen_on_its_split(
+    data_dir, unbroken, tmp_path
+):
+    from rsjax import bundle, sealed
+    from rsjax.input import manifest as manifests
+
+    workdir, _ = unbroken
+    model = bundle.load(workdir)
+    own, made = model.about, manifests.load(manifests.find(data_dir, "bigearthnet"))
+    assert own["calibration"]["split"] == "validation"
+    files = {path: path.read_bytes() for path in (workdir / "bundle").iterdir()}
+    changes = {"mode": "eval", "eval.checkpoint": str(workdir), "eval.split": "validation",
+               # What the config asks of a training has no say here.
+               "task.threshold": 0.9, "task.temperature": "none"}  # fmt: skip
+    with undrawn():
+        examine.evaluate_checkpoint(toy.config(data_dir, **EVERYTHING | changes), tmp_path)
+    about = sealed.read(tmp_path / "eval" / "validation.json")
+    assert about["temperature"] == about["scalars"]["temperature"] == own["temperature"]
+    assert about["per_class"]["threshold"] == own["task"]["threshold"]
+    assert about["evaluation"]["seen"] == ["step", "temperature", "thresholds"]
+    said = "the model's step, temperature and thresholds were fitted to, or chosen on, the split"
+    assert said in (tmp_path / "report_validation.html").read_text().replace("&#x27;", "'")
+    assert {path: path.read_bytes() for path in (workdir / "bundle").iterdir()} == files
+    # The test at the end of the run says nothing, for nothing was chosen there.
+    assert sealed.read(workdir / "eval" / "test.json")["evaluation"]["seen"] == []
+    assert "No independent test" not in (workdir / "report.html").read_text()
+    assert held_out.seen(model, made, "train+test") == ["weights"]
+    older = dataclasses.replace(model, about={k: v for k, v in own.items() if k != "calibration"})
+    assert held_out.seen(older, made, "validation") == ["step", "temperature", "thresholds"]
+    foreign = dataclasses.replace(made.info, title="Another place")
+    assert held_out.seen(model, dataclasses.replace(made, info=foreign), "train") == []
 
 
 def leaves(workdir, step):

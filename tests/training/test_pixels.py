@@ -154,7 +154,7 @@ def test_symmetries_and_ensembles_are_evaluated_on_the_same_path(data_dir, train
     assert "mean of 2 models, mean over the symmetries" in page
     told = json.loads((tmp_path / "eval" / "test_ensemble2_d4.json").read_text())
     assert told["split"] == "test"
-    assert told["evaluation"] == {"models": 2, "tta": "d4"}
+    assert told["evaluation"] == {"models": 2, "tta": "d4", "seen": []}
 
 
 @pytest.mark.parametrize("asked", ["fitted", "none"])

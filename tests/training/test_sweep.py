@@ -17,7 +17,7 @@ from test_doors import run as command_line
 from rsjax import config as configs
 from rsjax import sealed
 from rsjax.errors import ConfigError, RsjaxError
-from rsjax.training import reproduce, sweep, sweep_plan, sweep_results
+from rsjax.training import reproduce, sweep, sweep_array, sweep_plan, sweep_results
 from rsjax.training.sweep import grid, zipped
 
 SEEDS = [{"optimizer.learning_rate": rate, "seed": seed} for rate in (0.1, 0.2) for seed in (0, 1)]
@@ -104,6 +104,7 @@ def test_overrides_reach_the_config_of_the_run_and_no_other(config):
     space = {}
     exec(reproduce.run_sheet(configs.to_json(found)), space)
     assert configs.to_json(space["get_config"]()) == configs.to_json(found)
+    assert reproduce.restore(configs.to_json(found)) == found
     assert space["get_config"]().task.loss_options.focal.gamma == 1.5
     assert isinstance(found, ml_collections.ConfigDict)
 
@@ -197,24 +198,70 @@ def test_a_run_that_failed_before_it_began_may_be_mended(config, tmp_path, monke
     assert [row["overrides"] for row in results(tmp_path)] == [SEEDS[2]]
 
 
-def test_jobs_of_an_array_do_not_lose_results_of_one_another(config, tmp_path, monkeypatch):
-    fake(monkeypatch)
-    runs = sweep_plan.plan(config, [{"seed": seed} for seed in range(8)])
-    for run in runs:
-        sweep._run(sweep.folder_of(tmp_path, run), run)
-        (sweep.folder_of(tmp_path, run) / "finished.json").rename(tmp_path / f"{run.number}.held")
+def test_processes_that_write_one_table_at_a_time_lose_no_line(config, tmp_path, monkeypatch):
+    """Each process ends half of the runs and writes the table after each, as fast as it can."""
+    with monkeypatch.context() as patch:
+        fake(patch)
+        for run in sweep_plan.plan(config, [{"seed": seed} for seed in range(16)]):
+            sweep._run(sweep.folder_of(tmp_path, run), run)
+            finished = sweep.folder_of(tmp_path, run) / "finished.json"
+            finished.rename(finished.with_name("held"))
+    code = (
+        "import pathlib, sys, time\nfrom rsjax.training import sweep_results\n"
+        "here, mine = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
+        "(here / f'ready{mine}').touch()\n"
+        "while not (here / f'ready{1 - mine}').exists(): time.sleep(0.001)\n"
+        "for path in sorted(here.glob('*/held')):\n"
+        "    if int(path.parent.name[:3]) % 2 == mine:\n"
+        "        path.rename(path.with_name('finished.json'))\n"
+        "        sweep_results.write_results(here)\n"
+    )
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(mine)],
+                         env={**os.environ, "PYTHONPATH": str(ROOT)})
+        for mine in (0, 1)
+    ]  # fmt: skip
+    assert [job.wait(120) for job in jobs] == [0, 0]
+    assert [row["status"] for row in results(tmp_path)] == ["finished"] * 16
+    assert len((tmp_path / "results.md").read_text().splitlines()) == 2 + 16 + 1  # and the mean
 
-    def job(run):
-        (tmp_path / f"{run.number}.held").rename(
-            sweep.folder_of(tmp_path, run) / "finished.json")  # fmt: skip
-        sweep_results.write_results(tmp_path)
 
-    threads = [threading.Thread(target=job, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [row["status"] for row in results(tmp_path)] == ["finished"] * 8
+def test_the_table_is_written_under_a_lock(tmp_path):
+    with sweep_results._turn(tmp_path / ".results.lock"):
+        job = threading.Thread(target=sweep_results.write_results, args=(tmp_path,))
+        job.start()
+        job.join(0.2)
+        assert job.is_alive()
+        assert not (tmp_path / "results.md").exists()
+    job.join()
+    assert (tmp_path / "results.md").exists()
+
+
+@pytest.mark.parametrize(("variable", "value", "number"), [
+    ("SLURM_ARRAY_TASK_ID", "0", 0), ("SLURM_ARRAY_TASK_ID", "3", 3), ("PBS_ARRAY_INDEX", "2", 2),
+    ("SGE_TASK_ID", "1", 0), ("SGE_TASK_ID", "4", 3), ("LSB_JOBINDEX", "1", 0),
+    ("LSB_JOBINDEX", "4", 3),
+])  # fmt: skip
+def test_a_task_of_an_array_does_its_run(config, variable, value, number):
+    runs = sweep_plan.plan(config, SEEDS)
+    others = {"SGE_TASK_ID": "undefined", "LSB_JOBINDEX": "0", "HOME": "1"}  # jobs, no arrays
+    assert sweep_array.choose(runs, "auto", {**others, variable: value}).number == number
+    assert sweep_array.choose(runs, "1", {variable: value}).number == 1
+
+
+@pytest.mark.parametrize(("index", "environment", "message"), [
+    ("auto", {}, r"SLURM_ARRAY_TASK_ID \(Slurm\), PBS_ARRAY_INDEX.*none of them is set"),
+    ("auto", {"SGE_TASK_ID": "undefined"}, "LSF.: SGE_TASK_ID=undefined. Submit an array"),
+    ("auto", {"LSB_JOBINDEX": "0"}, "LSB_JOBINDEX=0. Submit"),
+    ("auto", {"SLURM_ARRAY_TASK_ID": "1", "PBS_ARRAY_INDEX": "2"}, "TASK_ID=1, PBS_ARRAY_INDEX=2"),
+    ("auto", {"SLURM_ARRAY_TASK_ID": "4"}, r"\(SLURM_ARRAY_TASK_ID=4\): the sweep has runs 0 to 3"),
+    ("auto", {"SGE_TASK_ID": "5"}, r"\(SGE_TASK_ID=5\): run 4: the sweep has runs 0 to 3"),
+    ("auto", {"SLURM_ARRAY_TASK_ID": "x"}, "TASK_ID=x"), ("4", {}, "--index=4: the sweep has runs"),
+    ("-1", {}, "--index=-1"), ("one", {}, "--index=one"),
+])  # fmt: skip
+def test_a_task_without_a_run_is_refused(config, index, environment, message):
+    with pytest.raises(ConfigError, match=message):
+        sweep_array.choose(sweep_plan.plan(config, SEEDS), index, environment)
 
 
 def test_a_damaged_note_is_named(config, tmp_path, monkeypatch):
@@ -285,7 +332,7 @@ def test_two_runs_in_processes_of_their_own(tmp_path, monkeypatch):
     assert about["config"]["seed"] == 3
     # In this process: the same sweep is listed, and a job of an array finds its run done.
     refused = command_line("rsjax.sweep", *command, "--index=auto", SLURM_ARRAY_TASK_ID="2")
-    assert "--index=auto (2): the sweep has runs 0 to 1" in refused.stderr
+    assert "--index=auto (SLURM_ARRAY_TASK_ID=2): the sweep has runs 0 to 1" in refused.stderr
     planned = sweep_plan.plan(config, sweep_plan.load(file))
     assert [line.split()[:2] for line in sweep.listed(tmp_path / "s", planned).splitlines()] == [
         ["0", "failed"], ["1", "finished"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rsjax.datasets import forty
+from rsjax.datasets import forty_features
 from rsjax.datasets.simulate import fields, spectra, tfds_files
 
 _SIZE = 128
@@ -53,11 +53,11 @@ def _features() -> dict[str, Any]:
 
     found = {"id": tensor((), np.int64), "lat": tensor((), np.float64)}
     found["lon"] = tensor((), np.float64)
-    for values, mask, shape in forty.FEATURES.values():
+    for values, mask, shape in forty_features.FEATURES.values():
         found[values] = tensor(shape, np.float32)
         if mask:
             found[mask] = tensor(shape, np.uint8)
-    found[forty.LABELS] = tensor((_SIZE, _SIZE), np.uint8)
+    found[forty_features.LABELS] = tensor((_SIZE, _SIZE), np.uint8)
     return found
 
 
@@ -67,7 +67,7 @@ def _record(number: int, seed: int) -> dict[str, np.ndarray]:
     latitude = 38.0 + rng.uniform(-6, 25) if number % 2 == 0 else rng.uniform(-35, 25)
     table = np.stack([_spectrum(code) for code in _CLASSES])  # (codes, seasons, bands)
     values = np.moveaxis(table[codes], 2, 0)  # (seasons, height, width, bands)
-    optical = [spectra.BANDS.index(band) for band in forty.S2_BANDS]
+    optical = [spectra.BANDS.index(band) for band in forty_features.S2_BANDS]
     radar = [spectra.BANDS.index(band) for band in ("VV", "VH")]
     light = (1 + 0.06 * fields.smooth(rng, 4, _SIZE, 8.0))[..., None]
     noise = rng.standard_normal((4, _SIZE, _SIZE, len(optical)), np.float32)
@@ -82,10 +82,10 @@ def _record(number: int, seed: int) -> dict[str, np.ndarray]:
         "s2_mask": valid.astype(np.uint8),
         "elevation": _terrain(rng),
         "climate": _climate(rng, latitude),
-        forty.LABELS: codes.astype(np.uint8),
+        forty_features.LABELS: codes.astype(np.uint8),
     }
     for entry, missing in (("s1_ascending", 0.3), ("s1_descending", 0.16)):
-        name, mask, shape = forty.FEATURES[entry]
+        name, mask, shape = forty_features.FEATURES[entry]
         speckle = 1.2 * rng.standard_normal((4, _SIZE, _SIZE, 2), np.float32)
         angle = rng.uniform(30, 44) + np.linspace(0, 1, _SIZE, dtype=np.float32)
         image = np.empty(shape, np.float32)
@@ -139,5 +139,5 @@ def _climate(rng: np.random.Generator, latitude: float) -> np.ndarray:
         "tmmx": warmest, "vap": 1000 + 3 * warmest, "vpd": rng.uniform(20, 120, 4),
         "vs": rng.uniform(150, 400, 4),
     }  # fmt: skip
-    stacked = np.stack([values[name] for name in forty.CLIMATE_BANDS], axis=-1)
+    stacked = np.stack([values[name] for name in forty_features.CLIMATE_BANDS], axis=-1)
     return stacked.astype(np.float32)[:, None, None]

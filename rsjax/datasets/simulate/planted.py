@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rsjax import landcover
-from rsjax.datasets import planted
+from rsjax.datasets import planted_names
 from rsjax.datasets.simulate import spectra, tfds_files
 
 # Series -> steps, pixels a side, days between steps.
@@ -53,7 +53,7 @@ def _features() -> dict[str, Any]:
     tensor = tfds.features.Tensor
     found: dict[str, Any] = {}
     for name, (steps, side, _) in _SERIES.items():
-        shape = (steps, side, side, len(planted.BANDS[name].split()))
+        shape = (steps, side, side, len(planted_names.BANDS[name].split()))
         found[name] = tensor(shape=shape, dtype=np.float32)
         found[f"{name}_mask"] = tensor(shape=shape, dtype=np.uint8)
         found[f"{name}_timestamp"] = tensor(shape=(steps,), dtype=np.int64)
@@ -80,7 +80,7 @@ def _record(rng: np.random.Generator, kind: int) -> dict[str, Any]:
         season = np.array([np.cos(2 * np.pi * d.timetuple().tm_yday / 365) for d in dates])
         share = (wither * (0.5 + 0.5 * season))[:, None]
         series = green * (1 - share) + spectra.mixture("dry 9 soil 1") * share
-        bands = (_NEAREST.get(name) or planted.BANDS[name]).split()
+        bands = (_NEAREST.get(name) or planted_names.BANDS[name]).split()
         series = series[:, [spectra.BANDS.index(band) for band in bands]]
         shape = (steps, side, side, len(bands))
         noise = rng.standard_normal(shape)
