@@ -49,7 +49,7 @@ def squash(reflectance: Array, percentiles: Sequence[tuple[float, float]]) -> Ar
 
 
 def mish(x: Array) -> Array:
-    """x tanh(log(1 + exp(x))); Misra, arXiv:1908.08681."""
+    """The activation x tanh(log(1 + exp(x))); Misra, arXiv:1908.08681."""
     return x * jnp.tanh(nn.softplus(x))
 
 
