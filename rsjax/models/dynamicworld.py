@@ -99,7 +99,7 @@ class Block(nn.Module):
 
 
 class DynamicWorld(nn.Module):
-    """The network of Dynamic World; its map sees 20 pixels around each.
+    """The network of Dynamic World; a pixel of its map sees 22 around it.
 
     With `percentiles` it takes reflectances times 10000 as they are, to be given with mean 0 and
     standard deviation 1; without, standardised bands as the other models.

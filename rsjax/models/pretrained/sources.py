@@ -195,7 +195,7 @@ def _dynamicworld() -> Source:
     """Dynamic World's network, which squashes reflectances itself: mean 0, deviation 1."""
     names = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B11", "B12")
     sensor = "sentinel2_l1c"
-    side = 256  # trained on 510; the network sees 20 pixels around each
+    side = 256  # trained on 510; a pixel of its map sees 22 around it
     spec = ImageSpec(sensor, names, side, side, "uint16", "reflectance_1e4", 10.0, 0)
     return Source(
         title="Dynamic World (Brown et al., https://doi.org/10.1038/s41597-022-01307-4)",
