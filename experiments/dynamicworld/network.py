@@ -35,7 +35,6 @@ class Wiring:
         add_activation: whether the sum is activated, and not its terms.
         down: 'triangle', 'nearest' or 'mean'; 'none': full resolution throughout.
         up: 'end': before the classifier; 'third': before the third block.
-        skip: what the skip branch takes: the 'stem' at half resolution.
         swap_norms: whether the norms beside each other at a block's end are the other's.
         swap_concat: whether the skip comes first in the third block's input.
         unit_length: whether the classifier sees vectors of length 1.

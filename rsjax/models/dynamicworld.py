@@ -53,6 +53,12 @@ def mish(x: Array) -> Array:
     return x * jnp.tanh(nn.softplus(x))
 
 
+def unit_length(x: Array) -> Array:
+    """Vectors along the last axis, brought to length 1; those shorter than 1e-6 times 1e6."""
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * lax.rsqrt(jnp.maximum(squares, 1e-12))
+
+
 class Unit(nn.Module):
     """Convolution, batch norm, Mish.
 
@@ -136,9 +142,7 @@ class DynamicWorld(nn.Module):
         x = Block(wide, self.dtype, name="block2")(x, train)
         x = Block(wide, self.dtype, name="block3")(jnp.concatenate([x, skip], axis=-1), train)
         x = resize(x.astype(jnp.float32), height, width)
-        squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-        x = x * lax.rsqrt(jnp.maximum(squares, 1e-12))
-        return Conv(self.num_classes, 1, use_bias=True, name="classifier")(x)
+        return Conv(self.num_classes, 1, use_bias=True, name="classifier")(unit_length(x))
 
 
 dynamicworld = DynamicWorld

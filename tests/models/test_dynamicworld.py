@@ -5,6 +5,7 @@ import json
 import struct
 
 import google_crc32c
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import rsjax
 from rsjax import models
 from rsjax.errors import ConfigError, WeightsError
 from rsjax.input.preprocess import preprocess
-from rsjax.models.dynamicworld import squash
+from rsjax.models.dynamicworld import squash, unit_length
 from rsjax.models.pretrained import dynamicworld, fit, read, sources
 from rsjax.models.pretrained.convert import convert, to_variables
 from rsjax.training.data import as_reflectance
@@ -243,6 +244,14 @@ def test_squashed_as_in_the_notebook():
     np.testing.assert_allclose(below[0, 0], literally(np.zeros((1, 9))), rtol=1e-5)
     with pytest.raises(ConfigError, match="2 percentiles for 9 bands"):
         squash(jnp.zeros((1, 1, 1, 9)), dynamicworld.PERCENTILES[:2])
+
+
+def test_a_vector_of_nothing_has_a_gradient():
+    vectors = jnp.asarray([[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(unit_length(vectors), [[0, 0], [0.6, 0.8]], rtol=1e-6)
+    slopes = jax.jacobian(lambda x: unit_length(x)[:, 0])(vectors)
+    np.testing.assert_allclose(slopes[0, 0], [1e6, 0], rtol=1e-5)
+    np.testing.assert_allclose(slopes[1, 1], [0.128, -0.096], rtol=1e-5)
 
 
 def test_a_pixel_is_seen_from_no_further_than_said():
