@@ -1,6 +1,7 @@
 """Dynamic World: against torch and the published graph, and its checkpoint read as written here."""
 
 import dataclasses
+import functools
 import json
 import struct
 
@@ -9,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from peers import images, quick_jit, randomised, relative_error
 
 import rsjax
+from rsjax import config as configs
 from rsjax import models
 from rsjax.errors import ConfigError, WeightsError
 from rsjax.input.preprocess import preprocess
@@ -19,6 +22,7 @@ from rsjax.models.dynamicworld import squash, unit_length
 from rsjax.models.pretrained import dynamicworld, fit, read, sources
 from rsjax.models.pretrained.convert import convert, to_variables
 from rsjax.training.data import as_reflectance
+from rsjax.training.initial import given
 
 WIDTH = 4
 # Number of the first array of each convolution and of its norm, counted along the graph by hand.
@@ -279,6 +283,22 @@ def test_training_gives_reflectances_whatever_the_unit():
     radar = dataclasses.replace(spec, unit="db")
     with pytest.raises(ConfigError, match="they are of reflectances"):
         as_reflectance(dataclasses.replace(made, images={"s2": radar}))
+
+
+def test_training_starts_from_it_with_its_bands_in_its_order_only(made, checkpoint):
+    model, _ = made
+    fields = {**model.about["model"]["fields"]}
+    config = configs.base().unlock()
+    config.init_from = str(checkpoint.parent / "bundle")
+    config.model.name, config.model.fields = "dynamicworld", ConfigDict(fields)
+    make = functools.partial(models.get, "dynamicworld", **fields)
+    taken, _ = given(config, make, model.inputs, model.classes())
+    assert np.array_equal(
+        taken["params"]["classifier"]["kernel"], model.variables["params"]["classifier"]["kernel"]
+    )
+    turned = dataclasses.replace(model.inputs, bands=model.inputs.bands[::-1])
+    with pytest.raises(ConfigError, match=r"Set data\.bands to the same, in that order"):
+        given(config, make, turned, model.classes())
 
 
 def test_npz_and_checkpoint_hold_the_same(checkpoint, tmp_path):
