@@ -14,7 +14,7 @@ from rsjax import doors
 SHARED: dict[str, Any] = {
     "allow_override": True
 }  # names of other doors' flags; a process may import them all
-WEIGHTS = flags.DEFINE_string("weights", None, "File of weights, of torch or Keras.")
+WEIGHTS = flags.DEFINE_string("weights", None, "File of weights; see docs/weights.md.")
 SOURCE = flags.DEFINE_string(
     "source", None, "Name in rsjax.models.pretrained.sources; or JSON.", **SHARED
 )

@@ -45,6 +45,7 @@ BACKBONE_MODULES = {
 }
 DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),
+    "dynamicworld": ("dynamicworld",),
     "fc_densenet": ("fc_densenet56", "fc_densenet67", "fc_densenet103"),
     "fcn": ("fcn", "fcn_resnet50", "fcn_resnet101", "fcn32s", "fcn16s", "fcn8s"),
     "segnet": ("segnet",),

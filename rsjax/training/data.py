@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rsjax import config as configs
-from rsjax import datasets, landcover
+from rsjax import datasets, landcover, sensors
 from rsjax.errors import CheckpointError, ConfigError, RsjaxError, ShardError
 from rsjax.input import build, manifest, sampling
 from rsjax.input.preprocess import Inputs, make_inputs
@@ -233,7 +233,29 @@ def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manife
         images, config.data.bands, statistics, grid, config.data.resample, fit_of(config)
     )
     _check_series(config.model.fields.get("steps", 1), made_of.bands)
+    if config.model.fields.get("percentiles"):
+        made_of = as_reflectance(made_of)
     return made, made_of
+
+
+def as_reflectance(inputs: Inputs) -> Inputs:
+    """Inputs that are reflectances times 10000, for a model that squashes bands itself.
+
+    Raises:
+        ConfigError: an entry holds another quantity.
+    """
+    pairs = []
+    for name in inputs.bands:
+        units = {s.unit for s in inputs.images.values() if s.sensor == name.partition("/")[0]}
+        scale, offset, quantity = sensors.UNITS[units.pop()]
+        if quantity != "reflectance" or units:
+            raise ConfigError(
+                f"model.fields.percentiles: they are of reflectances, and {name} is {quantity}. "
+                "Leave the bands or the percentiles out"
+            )
+        pairs.append((-offset / scale, 1e-4 / scale))
+    mean, std = zip(*pairs, strict=True)
+    return dataclasses.replace(inputs, mean=mean, std=std)
 
 
 def _check_series(steps: int, bands: Sequence[str]) -> None:

@@ -63,7 +63,13 @@ def given(
     arrays = {_below(name, under): value for name, value in arrays.items()}
     left_out = _without_counterpart(arrays, wanted) if under else ()
     arrays = {name: value for name, value in arrays.items() if name not in left_out}
-    for name in fitting.stem_of(lambda: make(num_classes=outputs), count):
+    squashed = config.model.fields.get("percentiles")  # a pair for each band: no others can come
+    if squashed and inputs.bands != source.inputs.bands:
+        raise ConfigError(
+            f"init_from={config.init_from}: its percentiles are of {', '.join(source.inputs.bands)}"
+            f"; the run has {', '.join(inputs.bands)}. Set data.bands to the same, in that order"
+        )
+    for name in () if squashed else fitting.stem_of(lambda: make(num_classes=outputs), count):
         if name in arrays and not _is_new(name, config):
             arrays[name] = _by_band(arrays[name], source.inputs, inputs, config.init_from)
     head = [

@@ -19,6 +19,7 @@ TINY = {
     "xception": {"width": 0.01, "middle_blocks": 0},
     "deeplabv3": DECODER | {"aux_weight": 0.5},
     "deeplabv3plus": DECODER | {"skip_channels": 4},
+    "dynamicworld": {"width": 4},
     "fc_densenet56": {"stage_sizes": (1, 1, 1, 1, 1), "width": 8, "growth_rate": 4},
     "fcn": {"encoder_name": "resnet18", "encoder_fields": RESNET},
     "fcn8s": VGG | {"width": 2, "fc_width": 8},

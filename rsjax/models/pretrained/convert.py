@@ -18,8 +18,16 @@ from rsjax import bundle, models, sensors, tasks
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import ConfigError, WeightsError
 from rsjax.input.preprocess import Inputs
+from rsjax.models.pretrained import (
+    dynamicworld,
+    keras_names,
+    read,
+    renamed,
+    sources,
+    stem,
+    torch_names,
+)
 from rsjax.models.pretrained import fit as fitting
-from rsjax.models.pretrained import keras_names, read, renamed, sources, stem, torch_names
 from rsjax.models.pretrained.fit import Tree
 
 # Fields that are no choice here: why.
@@ -102,6 +110,11 @@ def convert(
     lines: list[str] = []
     lacks = "" if classes else "classes of land cover"
     if bands and tuple(bands) != inputs.bands:
+        if fields.get("percentiles"):
+            raise ConfigError(
+                f"model '{model}' squashes each band by percentiles of its own; leave --bands out, "
+                "predict takes bands by name in any order"
+            )
         for name in fitting.stem_of(lambda: make(outputs or 1), count):
             arrays[name], lines = stem.adapt(arrays[name], inputs.bands, bands, rule, fill)
         if strange := [band for band in bands if band not in inputs.bands]:
@@ -172,6 +185,14 @@ def to_variables(
     module, chosen = models.TABLE[model], dict(fields or {})
     if content.framework == "keras":
         variables, needed = keras_names.from_keras(content.arrays, module)
+        return variables, {**needed, **chosen}
+    if content.framework == "tensorflow":
+        if module != "dynamicworld":
+            raise WeightsError(
+                f"no rules for TensorFlow's weights of models in '{module}'; there are for "
+                "'dynamicworld'"
+            )
+        variables, needed = dynamicworld.from_tensorflow(content.arrays)
         return variables, {**needed, **chosen}
     state = renamed.renamed(content.arrays, module)
     needed = dict(renamed.FIELDS.get(model, {}))

@@ -1,7 +1,8 @@
 """Files of weights -> arrays by name, without the framework that wrote them; nothing is executed.
 
-`.safetensors`, torch's `.pth`/`.pt` (`torch_file`), and Keras' `.weights.h5`, `.keras` and `.h5`
-(`keras_file`). What a checkpoint holds besides the weights is left out and named.
+`.safetensors`, torch's `.pth`/`.pt` (`torch_file`), Keras' `.weights.h5`, `.keras` and `.h5`
+(`keras_file`), and TensorFlow's `variables.index` (`tf_checkpoint`) or its arrays as `.npz`. What a
+checkpoint holds besides the weights is left out and named.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from rsjax.errors import WeightsError
-from rsjax.models.pretrained import keras_file, torch_file
+from rsjax.models.pretrained import keras_file, tf_checkpoint, torch_file
 
 NESTED = ("state_dict", "model_state_dict", "model")  # where checkpoints keep their weights
 # What wrappers put before each name: Lightning modules, DataParallel, BigEarthNet's classifiers.
@@ -31,7 +33,7 @@ class Weights:
     """The content of a file of weights.
 
     Attributes:
-        framework: 'torch' or 'keras'.
+        framework: 'torch', 'keras' or 'tensorflow'.
         arrays: by the names of the file, less the prefix; Keras' are 'layer/0', 'layer/1', ...,
             in the order of the layer's variables.
         prefix: what was removed from the start of every name.
@@ -68,6 +70,8 @@ def read(path: str | os.PathLike[str], prefix: str = "") -> Weights:
     content = reader(path)
     if reader is keras_file.read:
         return Weights("keras", content)
+    if reader in (tf_checkpoint.read, _npz):
+        return Weights("tensorflow", content[0], left_out=content[1])
     arrays, left_out = _state_dict(content, path)
     if prefix:
         left_out += tuple(name for name in arrays if not name.startswith(prefix))
@@ -130,6 +134,18 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > torch_file.FACTOR * path.stat().st_size:
+            raise WeightsError(f"{path}: {size:,} bytes of arrays, far more than the file; refused")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}, ()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: no arrays of NumPy ({error}). Download it again") from None
+
+
 READERS: dict[str, Callable[[pathlib.Path], Any]] = {
     ".safetensors": _safetensors,
     ".pth": torch_file.read,
@@ -138,4 +154,6 @@ READERS: dict[str, Callable[[pathlib.Path], Any]] = {
     ".ckpt": torch_file.read,
     ".h5": keras_file.read,
     ".keras": keras_file.read,
+    ".index": tf_checkpoint.read,
+    ".npz": _npz,
 }

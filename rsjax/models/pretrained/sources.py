@@ -191,11 +191,31 @@ def _ssl4eo(sensor: str, bands: str) -> Source:
     )
 
 
+def _dynamicworld() -> Source:
+    """Dynamic World's network, which squashes reflectances itself: mean 0, deviation 1."""
+    names = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B11", "B12")
+    sensor = "sentinel2_l1c"
+    side = 256  # trained on 510; a pixel of its map sees 22 around it
+    spec = ImageSpec(sensor, names, side, side, "uint16", "reflectance_1e4", 10.0, 0)
+    return Source(
+        title="Dynamic World (Brown et al., https://doi.org/10.1038/s41597-022-01307-4)",
+        page="https://github.com/google/dynamicworld",
+        licence="Apache-2.0",
+        images={"s2": spec},
+        bands=tuple(f"{sensor}/{name}" for name in names),
+        grid_px=side,
+        statistics={"none": {sensor: dict.fromkeys(names, (0.0, 1.0))}},
+        task="segmentation",
+        nomenclature="dynamicworld",
+    )
+
+
 _TEN = "B02 B03 B04 B05 B06 B07 B08 B8A B11 B12"
 _OLD_TEN = "B02 B03 B04 B08 B05 B06 B07 B11 B12 B8A"
 _ALL = "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12"
 
 SOURCES: dict[str, Callable[[], Source]] = {
+    "dynamicworld": _dynamicworld,
     "bigearthnet_v2": functools.partial(_bigearthnet, f"VV VH {_TEN}", "0.2.0"),
     "bigearthnet_v2_s1": functools.partial(_bigearthnet, "VV VH", "0.2.0"),
     "bigearthnet_v2_s2": functools.partial(_bigearthnet, _TEN, "0.2.0"),
