@@ -78,21 +78,23 @@ def draw(
     inputs: Inputs,
     classes: data.Classes,
     features: Features,
+    split: str,
 ) -> Drawn:
-    """Reads the rows that a model is fitted to.
+    """Reads the rows that a model is fitted to, or chosen by.
 
     Args:
-        config: its split, `fit.per_class` and seed.
+        config: its `fit.per_class` and seed.
         made: the shards.
         inputs: the model's input.
         classes: of the task, with the table from the shards' classes.
         features: of a pixel or an image.
+        split: the split, or several joined by '+'.
 
     Raises:
         RsjaxError: no pixel of the split has a class.
         ShardError: the shards have no counts of each record, or cannot be read.
     """
-    split, names = config.data.train_split, classes.nomenclature.names
+    names = classes.nomenclature.names
     merge = classes.options.get("merge")
     if config.task.name == "segmentation":
         counts = _merged(manifests.histograms(made, split, "mask")[:, :-1], merge, len(names))
@@ -129,7 +131,7 @@ def draw(
                 labels.append(np.full(len(ranks), k, np.int32))
     drawn = Drawn(np.concatenate(rows), np.concatenate(labels), counts.sum(axis=0))
     for name, taken, there in zip(names, drawn.counts, drawn.available, strict=True):
-        log.info("%s: %d of %d %s", name, taken, there, _unit(config))
+        log.info("%s, %s: %d of %d %s", split, name, taken, there, _unit(config))
     return drawn
 
 

@@ -9,12 +9,13 @@ every decision stays what it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rsjax.errors import ConfigError
+from rsjax.models.trees import FLOOR
 
 Arrays = dict[str, np.ndarray]
 CLUSTERS_A_CLASS = 4  # default of kmeans: a class rarely is one cloud
@@ -31,6 +32,7 @@ def fit(
     seed: int,
     jobs: int = 0,
     named: bool = True,
+    validation: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Arrays, dict[str, Any]]:
     """Fits a model.
 
@@ -44,6 +46,8 @@ def fit(
         seed: of all that is random in it.
         jobs: threads; 0: all cores of this process.
         named: kmeans: whether clusters get the class of most of their rows, else each is its own.
+        validation: gradient_boosting: features, labels and weights that say after how many
+            iterations it ends: where their weighted negative log-likelihood is least.
 
     Returns:
         parameters for the model of this name in `rsjax.models`, and what else is worth telling.
@@ -69,7 +73,24 @@ def fit(
             made.fit(features, labels, sample_weight=weights)
         except (ValueError, TypeError) as error:  # scikit-learn checks options when it fits
             raise ConfigError(f"fit.options={dict(options)}: {error}") from None
-    return (_forest_arrays if name == "random_forest" else _boosted_arrays)(made, classes)
+    if name == "random_forest":
+        return _forest_arrays(made, classes)
+    count = len(made._predictors) if validation is None else _best_iteration(made, *validation)
+    return _boosted_arrays(made, classes, count)
+
+
+def _best_iteration(
+    made: Any, features: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> int:
+    """How many iterations predict these rows best."""
+    columns = np.searchsorted(made.classes_, labels)
+    known = np.isin(labels, made.classes_)  # what was never seen is missed by all
+    rows, columns, weights = np.flatnonzero(known), columns[known], weights[known]
+    losses = [
+        -(weights * np.log(np.maximum(found[rows, columns], FLOOR))).sum()
+        for found in made.staged_predict_proba(features)
+    ]
+    return 1 + int(np.argmin(losses))
 
 
 def _make(kind: type, defaults: dict[str, Any], options: dict[str, Any]) -> Any:
@@ -89,8 +110,9 @@ def _forest(options: dict[str, Any], seed: int, jobs: int, classes: int) -> Any:
 def _boosting(options: dict[str, Any], seed: int, jobs: int, classes: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    # Early stopping would hold out single pixels, whose neighbours are fitted to.
-    defaults = {"random_state": seed, "early_stopping": False}
+    # Early stopping would hold out single pixels, whose neighbours are fitted to. Without l2 the
+    # leaves of rare classes grow without bound: where all agree, the second derivative vanishes.
+    defaults = {"random_state": seed, "early_stopping": False, "l2_regularization": 1.0}
     return _make(HistGradientBoostingClassifier, defaults, options)
 
 
@@ -121,11 +143,11 @@ def _forest_arrays(made: Any, classes: int) -> tuple[Arrays, dict[str, Any]]:
     return arrays, {**about, "leaves": len(arrays["value"])}
 
 
-def _boosted_arrays(made: Any, classes: int) -> tuple[Arrays, dict[str, Any]]:
+def _boosted_arrays(made: Any, classes: int, count: int) -> tuple[Arrays, dict[str, Any]]:
     there = made.classes_.astype(int)
     columns = there if len(there) > 2 else there[1:]  # of two classes the second has the trees
     trees = []
-    for iteration in made._predictors:
+    for iteration in made._predictors[:count]:
         for column, predictor in zip(columns, iteration, strict=True):
             nodes = predictor.nodes
             value = np.zeros((len(nodes), classes))
@@ -139,10 +161,11 @@ def _boosted_arrays(made: Any, classes: int) -> tuple[Arrays, dict[str, Any]]:
     baseline[there] = 0
     baseline[columns] = np.ravel(made._baseline_prediction)
     arrays = pack(trees, baseline)
-    return arrays, {"trees": len(trees), "leaves": len(arrays["value"])}
+    about = {"iterations": count, "iterations_tried": len(made._predictors), "trees": len(trees)}
+    return arrays, {**about, "leaves": len(arrays["value"])}
 
 
-def pack(trees: list[tuple[np.ndarray, ...]], baseline: np.ndarray) -> Arrays:
+def pack(trees: Sequence[tuple[np.ndarray, ...]], baseline: np.ndarray) -> Arrays:
     """Trees as `rsjax.models.trees` walks them.
 
     Args:
@@ -201,19 +224,14 @@ def _centroids(
     square = np.square(scaled - centroid[cluster]).sum(axis=1)
     votes = np.zeros((len(centroid), classes))
     np.add.at(votes, (cluster, labels), weights)
-    filled = votes.sum(axis=1) > 0
-    owner = np.where(filled, votes.argmax(axis=1), classes)  # of no class: never the nearest
-    purity = votes.max(axis=1).sum() / votes.sum()
-    about: dict[str, Any] = {"clusters": len(centroid), "clusters_of_class": [
-        int((owner == k).sum()) for k in range(classes)
-    ]}  # fmt: skip
+    about: dict[str, Any] = {"clusters": len(centroid)}
     if named:
-        about["share_of_the_majority"] = float(purity)
-    else:
-        owner = np.arange(len(centroid))
-        del about["clusters_of_class"]
+        about["share_of_the_majority"] = float(votes.max(axis=1).sum() / votes.sum())
+    # A cluster without pixels has the frequencies of all: it says nothing.
+    votes = np.where(votes.any(axis=1, keepdims=True), votes, votes.sum(axis=0))
+    frequency = votes / votes.sum(axis=1, keepdims=True)
     variance = max(float(share @ square) / features.shape[1], np.finfo(np.float32).tiny)
-    return {
-        "shift": shift, "scale": scale, "centroid": centroid,
-        "owner": owner.astype(np.int32), "variance": np.full(1, variance, np.float32),
-    }, {**about, "variance_within": variance}  # fmt: skip
+    arrays = {"shift": shift, "scale": scale, "centroid": centroid, "frequency": frequency}
+    arrays = {name: value.astype(np.float32) for name, value in arrays.items()}
+    arrays["variance"] = np.full(1, variance, np.float32)
+    return arrays, {**about, "variance_within": variance}

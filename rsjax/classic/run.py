@@ -103,6 +103,8 @@ def fields_of(config: ConfigDict, inputs: Inputs) -> dict[str, Any]:
     given = config.model.fields.to_dict()
     given |= indices.resolve(given.get("indices", ()), inputs)
     given["per_image"] = config.task.name == "classification"
+    if config.model.name == "kmeans":
+        given["named"] = not unnamed(config)
     pixel_features.of_fields(models.get(config.model.name, num_classes=1, **given))
     return given
 
@@ -118,7 +120,11 @@ def fitted(
     count = len(classes.nomenclature)
     features = pixel_features.of_fields(models.get(config.model.name, num_classes=1, **fields))
     begun = time.perf_counter()
-    drawn = draw.draw(config, made, inputs, classes, features)
+    drawn = draw.draw(config, made, inputs, classes, features, config.data.train_split)
+    validation = None
+    if config.model.name == "gradient_boosting" and config.data.validation_split:
+        held = draw.draw(config, made, inputs, classes, features, config.data.validation_split)
+        validation = (held.features, held.labels, row_weights(config, made, classes, held))
     read = time.perf_counter()
     names = features.names(inputs.bands)
     log.info("%d rows of %d features drawn in %.1f s", len(drawn.labels), len(names), read - begun)
@@ -132,6 +138,7 @@ def fitted(
         seed=config.seed,
         jobs=config.fit.jobs,
         named=not unnamed(config),
+        validation=validation,
     )
     seconds = time.perf_counter() - read
     nomenclature = clusters(told["clusters"]) if unnamed(config) else classes.nomenclature

@@ -57,7 +57,7 @@ class Trees(nn.Module):
         found = pixel_features.of_fields(self)(x)
         total = walk(arrays, found.reshape(-1, found.shape[-1]))
         if self.boosted:
-            logits = jax.nn.log_softmax(total + arrays["baseline"])
+            logits = jax.nn.log_softmax(total + arrays["baseline"][None])
         else:
             mean = total / arrays["root"].shape[0]
             logits = jnp.log(jnp.maximum(mean, FLOOR))
@@ -101,7 +101,7 @@ def empty(classes: int) -> Arrays:
 def stored(module: nn.Module, otherwise: Arrays) -> Arrays:
     """The arrays of a fitted model, of any size; those given where it was not fitted."""
     if module.has_variable("params", next(iter(otherwise))):
-        found = {name: module.get_variable("params", name) for name in otherwise}
+        found: Arrays = {name: module.get_variable("params", name) for name in otherwise}
     else:
         found = {name: module.param(name, lambda _, v=v: v) for name, v in otherwise.items()}
     return {name: jnp.asarray(value) for name, value in found.items()}
