@@ -55,14 +55,17 @@ def fit(
     Raises:
         ConfigError: scikit-learn is not installed, or an option that it does not take.
     """
+    # Threads that wait would spin, for seconds where others have the cores; read when OpenMP loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        import joblib
         import sklearn  # noqa: F401
         from threadpoolctl import threadpool_limits
     except ImportError:
         raise ConfigError(
             f"model.name={name!r} needs scikit-learn: pip install 'rsjax[classic]'"
         ) from None
-    jobs = jobs or len(os.sched_getaffinity(0))
+    jobs = jobs or joblib.cpu_count()  # heeds the quota of a container
     with threadpool_limits(limits=jobs):
         made = {
             "random_forest": _forest, "gradient_boosting": _boosting, "kmeans": _kmeans

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import threadpoolctl
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
@@ -19,6 +20,13 @@ PEERS = {
     "gradient_boosting": HistGradientBoostingClassifier,
 }
 CLASSES = 5
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads for a few hundred rows cost more than they give."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 def rows(count=400, three=True):
