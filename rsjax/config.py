@@ -66,6 +66,12 @@ def base() -> ConfigDict:
     m.fields = ConfigDict()  # fields of the model, e.g. stem, dropout_rate, drop_path_rate
     m.dtype = "float32"  # float32 | bfloat16, of the computation; parameters stay float32
 
+    c.fit = f = ConfigDict()  # of models that scikit-learn fits at once, see docs/classic.md
+    f.per_class = 10000  # pixels (images) drawn of each class of the train split; 0: all
+    f.clusters = "majority"  # kmeans: majority (each is the class of most of its pixels) | unnamed
+    f.options = ConfigDict()  # of the estimator, e.g. {'n_estimators': 300}
+    f.jobs = 0  # threads; 0: all cores of this process
+
     c.init_from = ""  # bundle or workdir whose weights the run starts from; empty: random ones
     c.init_new = ()  # regexes of parameter names that start random nevertheless, e.g. '^fc/'
 
@@ -151,6 +157,7 @@ CHOICES = {
     "task.boundary_unit": ("diagonal", "px", "m"),
     "eval.tta": ("none", "d4"),
     "model.dtype": ("float32", "bfloat16"),
+    "fit.clusters": ("majority", "unnamed"),
     "optimizer.name": ("adamw", "sgd", "lamb"),
     "schedule.name": ("cosine", "linear", "constant"),
     "resume_data": ("refuse", "restart"),
@@ -172,6 +179,8 @@ RANGES = {
     "data.sampling_cap": (1.0, 1e6),
     "eval.bootstrap": (0, 10**6),
     "eval.level": (0.5, 0.9999),
+    "fit.per_class": (0, 10**9),
+    "fit.jobs": (0, 10**4),
     "batch_size": (1, 10**7),
     "eval_batch_size": (1, 10**7),
     "total_steps": (0, 10**9),
@@ -259,7 +268,9 @@ def validate(config: ConfigDict) -> None:
         for key in ("thresholds", "temperature"):
             if config.task[key] in ("tuned", "fitted"):
                 problems.append(f"task.{key}={config.task[key]!r} needs data.validation_split")
-    if bool(config.total_steps) == bool(config.total_epochs):
+    if config.model.name in models.CLASSIC:
+        problems += _unfit(values)
+    elif bool(config.total_steps) == bool(config.total_epochs):
         problems.append("set one of total_steps and total_epochs")
     for pair in ("schedule.warmup", "eval_every"):
         if values[f"{pair}_steps"] and values[f"{pair}_epochs"]:
@@ -285,6 +296,25 @@ def validate(config: ConfigDict) -> None:
         problems.append("wandb_project needs Weights & Biases: pip install 'rsjax[wandb]'")
     if problems:
         raise ConfigError("the config cannot work:\n  " + "\n  ".join(problems))
+
+
+def _unfit(values: dict[str, Any]) -> list[str]:
+    """What a model that is fitted at once cannot do, beyond having no steps."""
+    name, problems = values["model.name"], []
+    if values["task.name"] == "multilabel":
+        problems.append(f"model.name={name!r} is for task.name='segmentation' or 'classification'")
+    unused = {
+        "init_from": "", "task.losses": (), "task.label_smoothing": 0.0,
+        "data.sampling": "uniform", "mesh.rules": (),
+    }  # fmt: skip
+    for key, default in unused.items():
+        if values[key] != default:
+            problems.append(f"{key}={values[key]!r} has no meaning for model.name={name!r}")
+    if values["fit.clusters"] == "unnamed" and name != "kmeans":
+        problems.append("fit.clusters='unnamed' is for model.name='kmeans'")
+    if importlib.util.find_spec("sklearn") is None and values["mode"] == "train":
+        problems.append(f"model.name={name!r} needs scikit-learn: pip install 'rsjax[classic]'")
+    return problems
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

@@ -45,9 +45,12 @@ def main(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / default).absolute()
     doors.log_to_stderr()
 
+    from rsjax import models
+    from rsjax.classic import fit_and_evaluate
     from rsjax.training import examine, hosts, join, loop
 
-    run = {"train": loop.train_and_evaluate, "eval": examine.evaluate_checkpoint}[config.mode]
+    train = fit_and_evaluate if config.model.name in models.CLASSIC else loop.train_and_evaluate
+    run = {"train": train, "eval": examine.evaluate_checkpoint}[config.mode]
     given = {name: flags.FLAGS[name].value for name in join.NAMES}
     place = join.find_place(given, os.environ, DISTRIBUTED.value)
     with hosts.joined(place, JOIN_TIMEOUT.value) as index:

@@ -1,6 +1,8 @@
 """A small U-Net on the Landsat 7 scene of the GRASS North Carolina data: 6 bands, 7 classes.
 
     python -m rsjax.main --config=experiments/north_carolina/config.py --workdir=runs/nc
+    python -m rsjax.main --config=experiments/north_carolina/config.py:random_forest
+
 
 19 training patches of 64 x 64 pixels, 8 of validation, 8 of test, in whole blocks of 2 x 2. The map
 is no truth by hand: scores say how well the network copies landclass96. See README.md.
@@ -10,11 +12,17 @@ import ml_collections
 
 from rsjax import config as configs
 
+# Of a pixel: bands, three normalised differences, mean and spread of all over 3 x 3 pixels.
+FEATURES = {"radius_px": 1, "indices": ("ndvi", "ndwi", "ndbi")}
+CLASSIC = ("random_forest", "gradient_boosting", "kmeans")
 
-def get_config() -> ml_collections.ConfigDict:
-    """The run sheet."""
+
+def get_config(variant: str = "unet") -> ml_collections.ConfigDict:
+    """The run sheet: variant 'unet', 'random_forest', 'gradient_boosting' or 'kmeans'."""
+    if variant not in ("unet", *CLASSIC):
+        raise ValueError(f"config.py:{variant}: choose of unet, {', '.join(CLASSIC)}")
     c = configs.base().unlock()
-    c.name = "north_carolina_unet"
+    c.name = f"north_carolina_{variant}"
 
     c.data.dataset = "folder"
     c.data.data_dir = "data/nc"
@@ -45,4 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     c.augment.d4 = True
     c.eval.split = "test"
     c.eval.blocks = "block"
+    if variant in CLASSIC:
+        c.model.name = variant
+        c.model.fields = ml_collections.ConfigDict(FEATURES)
     return c.lock()

@@ -52,8 +52,15 @@ DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "temporal_unet": ("temporal_unet",),
     "unet": ("unet2015", "unet"),
 }
+# Fitted by scikit-learn (`rsjax.classic`), not trained in steps; their parameters are of any size.
+CLASSIC_MODULES = {"centroids": ("kmeans",), "trees": ("random_forest", "gradient_boosting")}
 BACKBONES = {name: module for module, names in BACKBONE_MODULES.items() for name in names}
-TABLE = BACKBONES | {name: module for module, names in DECODER_MODULES.items() for name in names}
+CLASSIC = {name: module for module, names in CLASSIC_MODULES.items() for name in names}
+TABLE = (
+    BACKBONES
+    | {name: module for module, names in DECODER_MODULES.items() for name in names}
+    | CLASSIC
+)
 
 
 def get(name: str, **fields: Any) -> nn.Module:
