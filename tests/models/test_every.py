@@ -20,7 +20,7 @@ from rsjax.training import optimizer, step
 CLASSES = 4
 CHANNELS = {"decoder_channels": (8, 4)}
 # Of layers that others here have, too: their steps would tell nothing more.
-ALIKE = ("resnet50", "temporal_unet", "vgg11_bn", "xception65")
+ALIKE = ("fc_siam_diff", "resnet50", "siam_unet", "temporal_unet", "vgg11_bn", "xception65")
 S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 32, 32, "uint16", "reflectance_1e4", 10.0, 0)
 BANDS = tuple(f"{S2.sensor}/{band}" for band in S2.bands)
 INPUTS = Inputs({"s2": S2}, BANDS, (1500.0,) * 3, (900.0,) * 3, (32, 32))
