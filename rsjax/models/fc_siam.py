@@ -32,16 +32,16 @@ JOINS: dict[str, Callable[..., list[Array]]] = {
 SIAMESE = ("conc", "diff")
 
 
-def dates(x: Array, model: str) -> tuple[Array, Array]:
+def dates(x: Array, steps: int, model: str) -> tuple[Array, Array]:
     """The images before and after, each (B, H, W, C / 2), of (B, H, W, C).
 
     Raises:
-        ConfigError: an odd number of channels.
+        ConfigError: an odd number of channels, or another number of steps than two.
     """
-    if x.shape[-1] % 2:
+    if steps != 2 or x.shape[-1] % 2:
         raise ConfigError(
-            f"{model}: {x.shape[-1]} channels are not those of two dates; choose the same bands of "
-            "both, first all of '@0', then all of '@1'"
+            f"{model}: {x.shape[-1]} channels and steps={steps} are not those of two dates; choose "
+            "the same bands of both, first all of '@0', then all of '@1'"
         )
     before, after = jnp.split(x, 2, axis=-1)
     return before, after
@@ -65,6 +65,7 @@ class FCSiam(nn.Module):
         join: 'early', 'conc' or 'diff': images of both dates as channels of one; maps of both;
             absolute difference of the maps.
         bottom: what the decoder starts from, 'after' (as published) or 'diff'; not of 'early'.
+        steps: dates in the channels, 2; 'early' takes any number.
         width: channels of the finest maps; doubles with each level.
         dropout_rate: probability to drop a channel of a map.
         norm: 'batch' or 'group'.
@@ -72,12 +73,13 @@ class FCSiam(nn.Module):
         dtype: compute type; parameters, statistics and logits are float32.
 
     Raises:
-        ConfigError: an unknown `join` or `bottom`, or an odd number of channels.
+        ConfigError: an unknown `join` or `bottom`, an odd number of channels, or other `steps`.
     """
 
     num_classes: int
     join: str = "diff"
     bottom: str = "after"
+    steps: int = 2
     width: int = 16
     dropout_rate: float = 0.2
     norm: str = "batch"
@@ -116,7 +118,7 @@ class FCSiam(nn.Module):
                 y = max_pool(y, 2, 2)
             return [*maps, y]
 
-        images = (x,) if self.join == "early" else dates(x, "fc_siam")
+        images = (x,) if self.join == "early" else dates(x, self.steps, "fc_siam")
         encoded = [encode(image) for image in images]
         bottoms = [maps.pop() for maps in encoded]
         joined = [JOINS[self.join](*maps) for maps in zip(*encoded, strict=True)]
@@ -134,7 +136,7 @@ class FCSiam(nn.Module):
 
 
 class SiamUNet(UNet):
-    """The U-Net of `rsjax.models.unet` on two dates; attributes as there, and one.
+    """The U-Net of `rsjax.models.unet` on two dates; attributes as there, and two.
 
     One encoder for both dates, whose maps are joined at every stride. With 'diff' the order of the
     dates does not matter, and two equal images give what does not depend on them. In training both
@@ -143,17 +145,19 @@ class SiamUNet(UNet):
 
     Attributes:
         join: 'diff' or 'conc': absolute difference of the maps; maps of both.
+        steps: dates in the channels, 2.
 
     Raises:
-        ConfigError: as `UNet`; an unknown `join`, or an odd number of channels.
+        ConfigError: as `UNet`; an unknown `join`, an odd number of channels, or other `steps`.
     """
 
     join: str = "diff"
+    steps: int = 2
 
     def __call__(self, x: Array, train: bool) -> Array:
         """Logits, (B, H, W, num_classes) float32, of both dates, (B, H, W, 2 * bands)."""
         _choice("siam_unet", "join", self.join, SIAMESE)
-        found = self.encoder.features(jnp.concatenate(dates(x, "siam_unet")), train)
+        found = self.encoder.features(jnp.concatenate(dates(x, self.steps, "siam_unet")), train)
         maps = {
             stride: jnp.concatenate(JOINS[self.join](*jnp.split(found[stage], 2)), axis=-1)
             for stride, stage in self.stages.items()

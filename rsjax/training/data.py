@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rsjax import config as configs
-from rsjax import datasets, landcover
+from rsjax import datasets, landcover, models
 from rsjax.errors import CheckpointError, ConfigError, RsjaxError, ShardError
 from rsjax.input import build, manifest, sampling
 from rsjax.input.preprocess import Inputs, make_inputs
@@ -232,8 +232,14 @@ def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manife
     made_of = make_inputs(
         images, config.data.bands, statistics, grid, config.data.resample, fit_of(config)
     )
-    _check_series(config.model.fields.get("steps", 1), made_of.bands)
+    _check_series(_steps(config), made_of.bands)
     return made, made_of
+
+
+def _steps(config: ConfigDict) -> int:
+    """Steps of a series that the model has in its channels, all bands of one after another's."""
+    default = getattr(models.get(config.model.name, num_classes=1), "steps", 1)
+    return int(config.model.fields.get("steps", default))
 
 
 def _check_series(steps: int, bands: Sequence[str]) -> None:

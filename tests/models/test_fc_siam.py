@@ -16,9 +16,11 @@ from peers import (
     shapes_of,
 )
 
+from rsjax import config as configs
 from rsjax import models
 from rsjax.errors import ConfigError
 from rsjax.models.pretrained.torch_names import to_torch
+from rsjax.training import data
 
 pytestmark = pytest.mark.once
 
@@ -122,6 +124,10 @@ def test_logits_equal_torch(join):
     with torch.no_grad():
         wanted = peer(torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     assert relative_error(evaluate(model, variables, x), wanted.numpy()) < 1e-4
+    if join == "early":
+        low = evaluate(model.clone(dtype=jnp.bfloat16), variables, x)
+        assert low.dtype == jnp.float32
+        assert 1e-4 < relative_error(low, wanted.numpy()) < 0.05
 
 
 # Published with millions: 1.35, 1.55 and 1.35.
@@ -208,9 +214,22 @@ def test_dropout_takes_whole_channels(monkeypatch):
 def test_errors_name_the_remedy():
     x = jnp.zeros((1, 32, 32, 5))
     for name, fields in (("fc_siam_diff", {"num_classes": 2}), ("siam_unet", SIAM_UNET)):
-        with pytest.raises(ConfigError, match=r"5 channels are not those of two dates.*'@0'"):
+        with pytest.raises(ConfigError, match=r"5 channels and steps=2 are not those of two.*'@0'"):
             shapes_of(models.get(name, **fields), x)
+        with pytest.raises(ConfigError, match="4 channels and steps=4"):
+            shapes_of(models.get(name, **fields, steps=4), x[..., :4])
     with pytest.raises(ConfigError, match=r"join='sum', expected one of \['conc', 'diff'\]"):
         shapes_of(models.get("siam_unet", **SIAM_UNET, join="sum"), x[..., :4])
     with pytest.raises(ConfigError, match=r"bottom='diff', expected one of \['after'\]"):
         shapes_of(models.get("fc_ef", num_classes=2, bottom="diff"), x[..., :4])
+
+
+def test_bands_of_siamese_models_stand_date_by_date():
+    config = configs.base().unlock()
+    found = {}
+    for name in ("fc_ef", "fc_siam_conc", "fc_siam_diff", "siam_unet", "unet"):
+        config.model.name = name
+        found[name] = data._steps(config)
+    assert found == dict.fromkeys(found, 2) | {"unet": 1}
+    config.model.name, config.model.fields.steps = "temporal_unet", 3
+    assert data._steps(config) == 3
