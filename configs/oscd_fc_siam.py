@@ -66,7 +66,8 @@ def get_config(variant: str = "diff") -> ml_collections.ConfigDict:
         c.data.simulate_samples = 96
         c.batch_size = 8
         c.eval_batch_size = 8
-        c.total_epochs = 12.0
+        c.total_epochs = 5.0
+        c.eval_every_epochs = 2.5
         c.optimizer.learning_rate = 3e-3
         c.log_every_steps = 10
     return c.lock()

@@ -36,8 +36,15 @@ def made(tmp_path_factory):
     model = bundle.Model(dict(variables), inputs, landcover.load("change"), about)
     bundle.save(model, folder / "run")
     for date, name in enumerate(("before", "after")):
-        profile = {"driver": "GTiff", "dtype": "uint8", "count": 2, "height": SIDE, "width": SIDE,
-                   "crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6)}
+        profile = {
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "count": 2,
+            "height": SIDE,
+            "width": SIDE,
+            "crs": "EPSG:32633",
+            "transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6),
+        }
         with rasterio.open(folder / f"{name}.tif", "w", **profile) as file:
             file.write(pixels[date])
     return folder, np.asarray(evaluate(network, variables, (x - 100) / 50))[0]
@@ -64,6 +71,6 @@ def test_two_dates_are_mapped_and_their_order_does_not_matter(made):
 
 
 def test_a_missing_date_is_named(made):
-    with pytest.raises(SensorError, match="band rgb/red@1 is missing.*red@1=FILE"):
+    with pytest.raises(SensorError, match=r"band rgb/red@1 is missing.*red@1=FILE"):
         mapper.write_map(made[0] / "run", [f"red@0,green@0={made[0]}/before.tif"],
                          made[0] / "none.tif", (), ["dn8"])  # fmt: skip

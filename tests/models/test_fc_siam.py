@@ -1,4 +1,5 @@
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,10 @@ from peers import (
     shapes_of,
 )
 
+from rsjax import bundle, models
 from rsjax import config as configs
-from rsjax import models
 from rsjax.errors import ConfigError
+from rsjax.models.pretrained.convert import convert
 from rsjax.models.pretrained.torch_names import to_torch
 from rsjax.training import data
 
@@ -233,3 +235,23 @@ def test_bands_of_siamese_models_stand_date_by_date():
     assert found == dict.fromkeys(found, 2) | {"unet": 1}
     config.model.name, config.model.fields.steps = "temporal_unet", 3
     assert data._steps(config) == 3
+
+
+def test_the_authors_weights_become_a_bundle(tmp_path):
+    torch = pytest.importorskip("torch")
+    peer = torch_peer(BANDS, 2, "diff", width=4)
+    torch.save(peer.state_dict(), tmp_path / "net.pth")
+    image = {"sensor": "rgb", "bands": ["red", "green"], "height": 32, "width": 32,
+             "dtype": "uint8", "unit": "dn8", "gsd_m": 0.5, "steps": 2}  # fmt: skip
+    bands = [f"rgb/{band}@{date}" for date in (0, 1) for band in ("red", "green")]
+    source = {"title": "Own", "page": "none", "licence": "none", "images": {"rgb": image},
+              "bands": bands, "grid_px": 32, "task": "segmentation", "nomenclature": "change",
+              "statistics": {"own": {"rgb": {"red": [90, 50], "green": [80, 40]}}}}  # fmt: skip
+    (tmp_path / "source.json").write_text(json.dumps(source))
+    convert(tmp_path / "net.pth", tmp_path / "bundle", model="fc_siam_diff",
+            source=str(tmp_path / "source.json"), fields={"width": 4})  # fmt: skip
+    made = bundle.load(tmp_path / "bundle")
+    assert made.inputs.bands == tuple(bands)
+    state = to_torch(made.variables)
+    for name, wanted in peer.state_dict().items():
+        np.testing.assert_array_equal(state[name], wanted.numpy())
