@@ -15,8 +15,10 @@ configs/fcsn): IoU 0.752 and F1 0.858 for FC-EF, 0.775 and 0.873 for FC-Siam-dif
 for FC-Siam-conc.
 
 Hardware, time and metric here: not yet run on the real data (experiments/levir_cd has 11 tiles of
-it). The demo is a narrow FC-Siam-diff on 48 SIMULATED tiles; its figures say nothing about real
-images.
+it). The demo is a narrow FC-Siam-diff on 64 SIMULATED tiles of 128 px for 12 steps, just enough to
+find the new houses; its figures say nothing about real images: test IoU of 'changed' 0.352, mIoU
+0.626 against 0.474 of class frequencies, 1.7 minutes of CPU time, a third of it compilation (two
+busy cores of an AMD EPYC, 2026-11-25).
 """
 
 import ml_collections
@@ -72,8 +74,8 @@ def get_config(variant: str = "diff") -> ml_collections.ConfigDict:
         c.data.options = ml_collections.ConfigDict({"tile_px": 128})
         c.data.grid_px = 128
         c.model.dtype = "float32"
-        c.total_epochs = 6.0
-        c.eval_every_epochs = 3.0
+        c.eval.blocks = ""  # the test tiles are of one image
+        c.total_epochs = 3.0
         c.optimizer.learning_rate = 3e-3
         c.augment.brightness_std = 0.0
         c.augment.contrast_std = 0.0
