@@ -13,10 +13,10 @@ rotations. Their patches overlap by half, and they train for 50 epochs on all 14
 do not overlap, two cities choose the checkpoint, and there are 200 epochs. The figures to look at
 are IoU and F1 of the class 'changed' in the report's table of classes.
 
-Hardware, time and metric here: not yet run on the real data. The demo is a narrow FC-Siam-diff on 76
-SIMULATED tiles for 19 steps; its figures say nothing about real images: test IoU of 'changed' 0.503,
-mIoU 0.661 against 0.422 of class frequencies, 1.3 minutes of CPU time, a third of it compilation
-(two busy cores of an AMD EPYC, 2026-11-25).
+Hardware, time and metric here: not yet run on the real data. The demo is a narrow FC-Siam-diff on
+76 SIMULATED tiles for 19 steps; its figures say nothing about real images: test IoU of 'changed'
+0.503, mIoU 0.661 against 0.422 of class frequencies, 1.3 minutes of CPU time, a third of it
+compilation (two busy cores of an AMD EPYC, 2026-11-25).
 """
 
 import ml_collections
