@@ -22,7 +22,6 @@ from rsjax.models.unet import UNet
 
 Array = jax.Array
 
-CONVOLUTIONS = (2, 2, 3, 3)  # of each level, fine to coarse
 # What the decoder gets of the maps of both dates; with 'early' there is one, of both images.
 JOINS: dict[str, Callable[..., list[Array]]] = {
     "early": lambda both: [both],
@@ -67,6 +66,7 @@ class FCSiam(nn.Module):
         bottom: what the decoder starts from, 'after' (as published) or 'diff'; not of 'early'.
         steps: dates in the channels, 2; 'early' takes any number.
         width: channels of the finest maps; doubles with each level.
+        convolutions: of each level, fine to coarse.
         dropout_rate: probability to drop a channel of a map.
         norm: 'batch' or 'group'.
         norm_epsilon: added to the variance.
@@ -81,6 +81,7 @@ class FCSiam(nn.Module):
     bottom: str = "after"
     steps: int = 2
     width: int = 16
+    convolutions: tuple[int, ...] = (2, 2, 3, 3)
     dropout_rate: float = 0.2
     norm: str = "batch"
     norm_epsilon: float = 1e-5
@@ -97,7 +98,7 @@ class FCSiam(nn.Module):
             ConvTranspose, kernel_size=3, padding=1, dtype=self.dtype, kernel_init=linear_init
         )
         norm = norm_layer(self.norm, self.dtype, self.norm_epsilon)
-        widths = [self.width * 2**level for level in range(len(CONVOLUTIONS))]
+        widths = [self.width * 2**level for level in range(len(self.convolutions))]
 
         def unit(make: Callable[..., nn.Module], name: str, features: int) -> Callable[..., Array]:
             layer, normalise = make(features, name=f"conv{name}"), norm(name=f"bn{name}")
@@ -106,7 +107,7 @@ class FCSiam(nn.Module):
 
         encoder = [
             [unit(conv, f"{level}{number + 1}", width) for number in range(count)]
-            for level, (width, count) in enumerate(zip(widths, CONVOLUTIONS, strict=True), 1)
+            for level, (width, count) in enumerate(zip(widths, self.convolutions, strict=True), 1)
         ]
 
         def encode(y: Array) -> list[Array]:
@@ -127,7 +128,7 @@ class FCSiam(nn.Module):
             skips = joined[level - 1]
             y = up(y.shape[-1], strides=2, output_padding=1, name=f"upconv{level}")(y)
             y = jnp.concatenate([fit(y, *skips[0].shape[1:3]), *skips], axis=-1)
-            for number in range(CONVOLUTIONS[level - 1], 0, -1):
+            for number in range(self.convolutions[level - 1], 0, -1):
                 if (level, number) == (1, 1):
                     break
                 features = widths[level - 1 if number > 1 else level - 2]

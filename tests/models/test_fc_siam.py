@@ -33,35 +33,39 @@ SIAM_UNET = {
     "encoder_fields": {"stage_sizes": (1,), "width": 4},
     "decoder_channels": (8, 6),
 }
-LEVELS = (("11", "12"), ("21", "22"), ("31", "32", "33"), ("41", "42", "43"))
+CONVOLUTIONS = (2, 2, 3, 3)
 
 
-def torch_peer(bands, classes, join, width=16, drop=0.0):
+def torch_peer(bands, classes, join, width=16, convolutions=CONVOLUTIONS):
     """The authors' three networks; 'early' has the bands of both dates in its first layer."""
     torch = pytest.importorskip("torch")
     from torch import nn
     from torch.nn import functional as F
 
+    levels = [
+        [f"{level}{number + 1}" for number in range(count)]
+        for level, count in enumerate(convolutions, 1)
+    ]
     up = functools.partial(nn.ConvTranspose2d, kernel_size=3, padding=1)
 
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
             before = bands * (2 if join == "early" else 1)
-            for level, names in enumerate(LEVELS):
+            for level, names in enumerate(levels):
                 for name in names:
                     self.add(name, nn.Conv2d(before, width << level, 3, padding=1))
                     before = width << level
-            for level in (3, 2, 1, 0):
+            for level in reversed(range(len(levels))):
                 here, finer = width << level, (width << level) // 2
                 up2 = up(here, here, stride=2, output_padding=1)
                 setattr(self, f"upconv{level + 1}", up2)
                 before = here * (3 if join == "conc" else 2)
-                for name in LEVELS[level][:0:-1]:
+                for name in levels[level][:0:-1]:
                     self.add(name + "d", up(before, here))
                     before = here
                 if level:
-                    self.add(LEVELS[level][0] + "d", up(here, finer))
+                    self.add(levels[level][0] + "d", up(here, finer))
             self.conv11d = up(width, classes)
 
         def add(self, name, conv):
@@ -69,12 +73,11 @@ def torch_peer(bands, classes, join, width=16, drop=0.0):
             setattr(self, f"bn{name}", nn.BatchNorm2d(conv.out_channels))
 
         def unit(self, name, x):
-            y = F.relu(getattr(self, f"bn{name}")(getattr(self, f"conv{name}")(x)))
-            return F.dropout2d(y, drop, self.training)
+            return F.relu(getattr(self, f"bn{name}")(getattr(self, f"conv{name}")(x)))
 
         def encode(self, x):
             maps = []
-            for names in LEVELS:
+            for names in levels:
                 for name in names:
                     x = self.unit(name, x)
                 maps.append(x)
@@ -90,14 +93,14 @@ def torch_peer(bands, classes, join, width=16, drop=0.0):
                 second, x = self.encode(x[:, bands:])
                 both = list(zip(first, second, strict=True))
                 skips = both if join == "conc" else [[(a - b).abs()] for a, b in both]
-            for level in (3, 2, 1, 0):
+            for level in reversed(range(len(levels))):
                 x = getattr(self, f"upconv{level + 1}")(x)
                 high, wide = skips[level][0].shape[2:]
                 x = F.pad(x, (0, wide - x.shape[3], 0, high - x.shape[2]), mode="replicate")
                 x = torch.cat([x, *skips[level]], 1)
-                for name in LEVELS[level][:0:-1]:
+                for name in levels[level][:0:-1]:
                     x = self.unit(name + "d", x)
-                x = self.unit(LEVELS[level][0] + "d", x) if level else self.conv11d(x)
+                x = self.unit(levels[level][0] + "d", x) if level else self.conv11d(x)
             return x
 
     return Net()
@@ -107,8 +110,9 @@ NAMES = {"early": "fc_ef", "conc": "fc_siam_conc", "diff": "fc_siam_diff"}
 
 
 def test_siamese_network_equals_torch():
-    model = models.get("fc_siam_diff", num_classes=2, width=4, dropout_rate=0.0)
-    peer = torch_peer(BANDS, 2, "diff", width=4)
+    fields = {"width": 4, "convolutions": (2, 3)}  # two levels: of the others alike
+    model = models.get("fc_siam_diff", num_classes=2, dropout_rate=0.0, **fields)
+    peer = torch_peer(BANDS, 2, "diff", **fields)
 
     def calls(name):  # an encoder of two dates normalises twice in a step
         return 1 if name.endswith("d") else 2
@@ -116,7 +120,7 @@ def test_siamese_network_equals_torch():
     equals_torch(model, peer, images(2, 37, 34, 2 * BANDS), calls=calls)
 
 
-@pytest.mark.parametrize("join", ["early", "conc"])
+@pytest.mark.parametrize("join", ["early", "conc", "diff"])
 def test_logits_equal_torch(join):
     torch = pytest.importorskip("torch")
     model, x = models.get(NAMES[join], num_classes=2, width=4), images(2, 37, 34, 2 * BANDS)
