@@ -87,7 +87,8 @@ def examples(images, label, mask):
     for number in range(COUNT):
         one = {"id": f"<i>{number}"}
         for name, spec in images.items():
-            shape = (spec.height or 250 + number % 9, spec.width or 256, len(spec.bands))
+            steps = (spec.steps,) if spec.steps else ()
+            shape = (*steps, spec.height or 250 + number % 9, spec.width or 256, len(spec.bands))
             values = rng.normal(-12, 4, shape) if spec.dtype == "float32" else rng.integers(
                 1, 255 if spec.dtype == "uint8" else 5000, shape)  # fmt: skip
             one[name] = values.astype(spec.dtype)

@@ -47,6 +47,7 @@ DECODER_MODULES: dict[str, tuple[str, ...]] = {
     "deeplab": ("deeplabv3", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3plus"),
     "dynamicworld": ("dynamicworld",),
     "fc_densenet": ("fc_densenet56", "fc_densenet67", "fc_densenet103"),
+    "fc_siam": ("fc_ef", "fc_siam_conc", "fc_siam_diff", "siam_unet"),
     "fcn": ("fcn", "fcn_resnet50", "fcn_resnet101", "fcn32s", "fcn16s", "fcn8s"),
     "segnet": ("segnet",),
     "temporal_unet": ("temporal_unet",),

@@ -229,7 +229,7 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """A transposed convolution, torch's `ConvTranspose2d`: H to (H - 1) * strides - 2 p + k.
+    """A transposed convolution, torch's `ConvTranspose2d`: H to (H - 1) * strides - 2 p + k + e.
 
     The kernel is (kh, kw, features, C), Keras' layout and torch's by the rule for convolutions.
 
@@ -238,6 +238,7 @@ class ConvTranspose(nn.Module):
         kernel_size: taps along both axes, k.
         strides: pixels of the output for each of the input.
         padding: rows and columns cut from each side of the whole output, p.
+        output_padding: of these, how many are left at the bottom and right, e; at most p.
         use_bias: adds a bias per output channel.
         dtype: compute type; parameters are float32.
         kernel_init: initialiser of the kernel.
@@ -247,6 +248,7 @@ class ConvTranspose(nn.Module):
     kernel_size: int = 2
     strides: int = 2
     padding: int = 0
+    output_padding: int = 0
     use_bias: bool = True
     dtype: Any = jnp.float32
     # Each output pixel sees k^2 / strides^2 taps; the last but one axis is the output's.
@@ -271,7 +273,7 @@ class ConvTranspose(nn.Module):
                 x,
                 kernel[::-1, ::-1],
                 window_strides=(1, 1),
-                padding=[(edge, edge)] * 2,
+                padding=[(edge, edge + self.output_padding)] * 2,
                 lhs_dilation=(step, step),
                 dimension_numbers=("NHWC", "HWOI", "NHWC"),
             )

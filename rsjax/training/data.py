@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rsjax import config as configs
-from rsjax import datasets, landcover, sensors
+from rsjax import datasets, landcover, models, sensors
 from rsjax.errors import CheckpointError, ConfigError, RsjaxError, ShardError
 from rsjax.input import build, manifest, sampling
 from rsjax.input.preprocess import Inputs, make_inputs
@@ -232,7 +232,7 @@ def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manife
     made_of = make_inputs(
         images, config.data.bands, statistics, grid, config.data.resample, fit_of(config)
     )
-    _check_series(config.model.fields.get("steps", 1), made_of.bands)
+    _check_series(_steps(config), made_of.bands)
     if config.model.fields.get("percentiles"):
         made_of = as_reflectance(made_of)
     return made, made_of
@@ -256,6 +256,12 @@ def as_reflectance(inputs: Inputs) -> Inputs:
         pairs.append((-offset / scale, 1e-4 / scale))
     mean, std = zip(*pairs, strict=True)
     return dataclasses.replace(inputs, mean=mean, std=std)
+
+
+def _steps(config: ConfigDict) -> int:
+    """Steps of a series that the model has in its channels, all bands of one after another's."""
+    default = getattr(models.get(config.model.name, num_classes=1), "steps", 1)
+    return int(config.model.fields.get("steps", default))
 
 
 def _check_series(steps: int, bands: Sequence[str]) -> None:

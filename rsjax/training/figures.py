@@ -107,10 +107,36 @@ def every(height: int, width: int) -> int:
     return max(1, -(-max(height, width) // FIT_PX))
 
 
+Picture = tuple[str, bytes, int]  # media type, file, width in pixels
+
+
 def pictures(
     shards: pathlib.Path, split: str, indices: np.ndarray
-) -> tuple[list[tuple[str, bytes, int]], list[str], str]:
-    """Samples as colour pictures, all with one linear stretch.
+) -> tuple[list[Picture], list[str], str]:
+    """Samples as colour pictures, all with one linear stretch; steps of a series side by side.
+
+    Args and returns as `steps`, but one picture of each sample.
+    """
+    found, ids, said = steps(shards, split, indices)
+    return [picture(np.concatenate(list(series), axis=1)) for series in found], ids, said
+
+
+def picture(pixels: np.ndarray) -> Picture:
+    """(h, w, 3) uint8 as a small file."""
+    small = max(pixels.shape[:2]) <= PNG_PX
+    pixels = np.ascontiguousarray(pixels)
+    encoded = (
+        imagecodecs.png_encode(pixels, level=9)
+        if small
+        else imagecodecs.jpeg8_encode(pixels, level=88)
+    )
+    return "image/png" if small else "image/jpeg", bytes(encoded), pixels.shape[1]
+
+
+def steps(
+    shards: pathlib.Path, split: str, indices: np.ndarray
+) -> tuple[list[np.ndarray], list[str], str]:
+    """Samples in colour, all with one linear stretch.
 
     Args:
         shards: folder of the shards.
@@ -118,8 +144,8 @@ def pictures(
         indices: (B,) records.
 
     Returns:
-        (media type, file, width in pixels) of each picture; the ids; and a sentence that says
-        which bands are drawn and how.
+        (T, h, w, 3) uint8 of each sample, with one step unless it is a time series, and at most
+        `SHOWN_STEPS`; the ids; and a sentence that says which bands are drawn and how.
     """
     info = manifests.load(shards).info
     entry, bands = info.rgb
@@ -148,21 +174,15 @@ def pictures(
 
     step = every(height, width)
     span = max(float(high) - float(low), 1e-12)
-    files = []
+    found = []
     for image in source.read(indices)[entry][..., ::step, ::step, channels]:
-        if spec.steps is not None:
-            image = _side_by_side(image)
+        series = image[None] if spec.steps is None else image
+        count = min(len(series), SHOWN_STEPS)
+        series = series[np.linspace(0, len(series) - 1, count).round().astype(int)]
         if spec.missing_is_nan:
-            image = np.where(np.isnan(image), np.asarray(low, image.dtype), image)
-        shade = np.clip((image.astype(np.float32) - np.float32(low)) / np.float32(span), 0, 1)
-        pixels = np.ascontiguousarray((shade * 255).round().astype(np.uint8))
-        small = max(pixels.shape[:2]) <= PNG_PX
-        encoded = (
-            imagecodecs.png_encode(pixels, level=9)
-            if small
-            else imagecodecs.jpeg8_encode(pixels, level=88)
-        )
-        files.append(("image/png" if small else "image/jpeg", bytes(encoded), pixels.shape[1]))
+            series = np.where(np.isnan(series), np.asarray(low, series.dtype), series)
+        shade = np.clip((series.astype(np.float32) - np.float32(low)) / np.float32(span), 0, 1)
+        found.append((shade * 255).round().astype(np.uint8))
 
     what = f"{', '.join(bands)} as red, green, blue" if colour else f"{bands[0]} in grey"
     said = f"{spec.sensor} {what}, linear from {low:.4g} (black) to {high:.4g} (white): {origin}."
@@ -170,20 +190,14 @@ def pictures(
     said += " Missing values are black." if spec.missing_is_nan else ""
     if spec.steps is not None:
         said += " Steps of the series from left to right"
-        said += f", {SHOWN_STEPS} of each, evenly spread." if not spec.steps else "."
+        chosen = not 0 < spec.steps <= SHOWN_STEPS
+        said += f", {SHOWN_STEPS} of each, evenly spread." if chosen else "."
     said += f" Cropped or padded by reflection to {height} × {width} pixels." if varies else ""
     said += f" Every {step}th row and column is drawn." if step > 1 else ""
-    return files, source.ids(indices), said
+    return found, source.ids(indices), said
 
 
-def _side_by_side(series: np.ndarray) -> np.ndarray:
-    """At most `SHOWN_STEPS` steps of (T, h, w, c), evenly spread, as one picture."""
-    count = min(len(series), SHOWN_STEPS)
-    chosen = series[np.linspace(0, len(series) - 1, count).round().astype(int)]
-    return np.concatenate(list(chosen), axis=1)
-
-
-def pixels(file: tuple[str, bytes, int]) -> np.ndarray:
+def pixels(file: Picture) -> np.ndarray:
     """The pixels (h, w, 3) uint8 of one of `pictures`."""
     decode = imagecodecs.png_decode if file[0] == "image/png" else imagecodecs.jpeg8_decode
     return np.asarray(decode(file[1]))

@@ -1,5 +1,6 @@
 """The report's gallery of segmentation: rows of image, reference, prediction, errors, confidence.
 
+Of a time series, each step is a picture of its own: before and after, where there are two.
 Each row is pictures on the page; each group is also one PNG in `figures`, to be printed.
 """
 
@@ -19,7 +20,7 @@ from rsjax.training import figures, maps, page, sheets
 from rsjax.training.evaluate import Results
 from rsjax.training.maps import Compared, percent
 
-COLUMNS = ("image", "reference", "predicted", "right or wrong", "confidence")
+COLUMNS = ("reference", "predicted", "right or wrong", "confidence")  # after the image or images
 TITLES = {
     "worst": "Worst: the lowest mIoU",
     "typical": "Typical: the mIoU nearest the median",
@@ -64,7 +65,8 @@ def section(
         Compared(mask, samples["maps"][i], samples["confidence"][i], float(every[record]))
         for mask, i, record in zip(masks, at, records, strict=True)
     ]
-    files, ids, said = figures.pictures(shards, source, indices)
+    images, ids, said = figures.steps(shards, source, indices)
+    columns = (*step_names(len(images[0])), *COLUMNS)
     rank = {int(record): i + 1 for i, record in enumerate(np.argsort(every, kind="stable"))}
     captions = [
         caption(one, rank[int(record)], int(np.isfinite(every).sum()), classes)
@@ -75,21 +77,27 @@ def section(
         span = slice(start, start + len(members))
         start += len(members)
         rows = [
-            row(file, sample, one, lines, classes)
-            for file, sample, one, lines in zip(
-                files[span], ids[span], shown[span], captions[span], strict=True
+            row(series, sample, one, lines, classes, columns)
+            for series, sample, one, lines in zip(
+                images[span], ids[span], shown[span], captions[span], strict=True
             )
         ]
         parts += [f"<h3>{TITLES[name]}</h3>", *rows]
         sheet = sheets.maps(
-            f"{TITLES[name]} ({split})", [figures.pixels(file) for file in files[span]], ids[span],
-            shown[span], captions[span], classes, COLUMNS,
+            f"{TITLES[name]} ({split})", images[span], ids[span], shown[span], captions[span],
+            classes, columns,
         )  # fmt: skip
         figures.save(workdir, f"{split}_samples_{name}", sheet, dpi=200)
     head = ["<h2>Samples</h2>", legend(shown, classes)]
     head += _rule(every, len(samples["shown"]), shown)
     head += _differing(samples, records, shown, len(classes))
     return "\n".join([*head, f'<p class="soft">{escape(said)}</p>', *parts])
+
+
+def step_names(count: int) -> tuple[str, ...]:
+    """What the pictures of a sample of so many steps are called."""
+    known = {1: ("image",), 2: ("before", "after")}
+    return known.get(count) or tuple(f"step {number}" for number in range(1, count + 1))
 
 
 def _rule(every: np.ndarray, kept: int, shown: Sequence[Compared]) -> list[str]:
@@ -142,24 +150,25 @@ def caption(one: Compared, rank: int, count: int, classes: Nomenclature) -> list
 
 
 def row(
-    file: tuple[str, bytes, int],
+    series: np.ndarray,
     sample: str,
     one: Compared,
     lines: Sequence[str],
     classes: Nomenclature,
+    columns: Sequence[str],
     marks: str = "",
 ) -> str:
-    """Five pictures, and what is said of them.
+    """A picture of each step and four more, and what is said of them.
 
     Args:
-        file: of `figures.pictures`.
+        series: of `figures.steps`, (steps, rows, columns, 3).
         sample: its id.
         one: the maps.
         lines: of `caption`; more may follow.
         classes: of the maps.
+        columns: what the pictures are called.
         marks: further CSS classes.
     """
-    media, data, _ = file
     there = maps.occurring(one)
     step = figures.every(*one.reference.shape)
     confidence = one.confidence[one.counted] / 255 if one.counted.any() else np.zeros(1)
@@ -168,8 +177,8 @@ def row(
         order = sorted(there, key=lambda entry: -entry[which])[:3]
         return ", ".join(f"{classes.names[e[0]]} {percent(e[which])}" for e in order if e[which])
 
+    steps = ("",) if len(series) == 1 else [f", {name}" for name in columns[: len(series)]]
     alts = (
-        f"colour picture of {sample}",
         f"reference map: {largest(1)}",
         f"predicted map: {largest(2)}",
         f"map of errors: {percent(1 - one.accuracy)} of the pixels wrong",
@@ -185,12 +194,13 @@ def row(
         bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels[::step, ::step]), level=9))
         for pixels in drawn
     ]
-    images = [page.image(data, media, alts[0])]
-    images += [
-        page.image(file, "image/png", alt) for file, alt in zip(encoded, alts[1:], strict=True)
-    ]
+    images = []
+    for pixels, name in zip(series, steps, strict=True):
+        media, data, _ = figures.picture(pixels)
+        images.append(page.image(data, media, f"colour picture of {sample}{name}"))
+    images += [page.image(file, "image/png", alt) for file, alt in zip(encoded, alts, strict=True)]
     cells = "".join(
-        f"<span>{title}{drawn}</span>" for title, drawn in zip(COLUMNS, images, strict=True)
+        f"<span>{title}{drawn}</span>" for title, drawn in zip(columns, images, strict=True)
     )
     shares = "".join(
         f"<li>{page.chip(classes.colours[k])}{escape(classes.names[k])} "
@@ -199,7 +209,8 @@ def row(
     )
     words = "".join(f"<br>{escape(line)}" for line in lines[1:])
     return (
-        f'<figure class="{f"maps {marks}".strip()}"><div>{cells}</div>'
+        f'<figure class="{f"maps {marks}".strip()}">'
+        f'<div style="--columns:{len(columns)}">{cells}</div>'
         f"<figcaption><code>{escape(sample)}</code><br>"
         f'<b>{escape(lines[0])}</b>{words}\n<ul class="legend">{shares}</ul></figcaption></figure>'
     )

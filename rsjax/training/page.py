@@ -52,7 +52,8 @@ figure.large img { max-width: 100%; height: auto; display: block }
 .card ul { list-style: none; margin: 0; padding: 0 } .card li { padding-left: 14px;
   text-indent: -14px }
 .maps { break-inside: avoid; margin: 0 0 22px }
-.maps > div { display: grid; grid-template-columns: repeat(5, 1fr); gap: 8px; font-size: 12px }
+.maps > div { display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 8px;
+  font-size: 12px }
 .maps img { width: 100%; height: auto; display: block; border: 1px solid #777;
   image-rendering: pixelated; print-color-adjust: exact; -webkit-print-color-adjust: exact }
 .maps figcaption { margin-top: 6px; color: var(--ink) } .maps figcaption b { font-weight: 600 }

@@ -67,11 +67,12 @@ def section(
         raise ShardError(f"{made.root}: split '{split}' has no record with a label or a map")
     samples = results.samples
     segmentation = about["task"]["name"] == "segmentation"
-    files, ids, said = figures.pictures(made.root, split, samples["index"][chosen])
+    drawing = figures.steps if segmentation else figures.pictures
+    drawn, ids, said = drawing(made.root, split, samples["index"][chosen])
     facts = _facts(made, split, samples["index"][chosen])
     draw = _maps if segmentation else _cards
     records, scopes, legend, pages = draw(
-        made, split, results, about, chosen, classes, files, ids, facts
+        made, split, results, about, chosen, classes, drawn, ids, facts
     )
     for number, sheet in enumerate(pages(f"{picked.capitalize()} ({split})"), 1):
         figures.save(folder, f"{name}_{number}", sheet, dpi=200 if segmentation else 150)
@@ -120,7 +121,7 @@ Drawn = tuple[list[str], list[int], str, Any]  # HTML, classes that occur, legen
 
 def _maps(
     made: Manifest, split: str, results: Results, about: Mapping[str, Any], chosen: np.ndarray,
-    classes: Nomenclature, files: Sequence[Any], ids: Sequence[str], facts: Sequence[str],
+    classes: Nomenclature, images: Sequence[Any], ids: Sequence[str], facts: Sequence[str],
 ) -> Drawn:  # fmt: skip
     samples = results.samples
     every = maps.miou(samples)
@@ -145,16 +146,21 @@ def _maps(
         for one, record, fact in zip(shown, chosen, facts, strict=True)
     ]
     agreeing = [_agreeing(one) for one in shown]
+    columns = (*maps_page.step_names(len(images[0])), *maps_page.COLUMNS)
     rows = [
-        maps_page.row(file, sample, one, said, classes, _marks(one.accuracy >= ENOUGH, right))
-        for file, sample, one, said, right in zip(files, ids, shown, lines, agreeing, strict=True)
+        maps_page.row(
+            series, sample, one, said, classes, columns, _marks(one.accuracy >= ENOUGH, right)
+        )
+        for series, sample, one, said, right in zip(
+            images, ids, shown, lines, agreeing, strict=True
+        )
     ]
 
     def pages(title: str) -> Iterable[Any]:
         for part in _parts(len(shown), PER_SHEET["maps"]):
-            pixels = [figures.pixels(file) for file in files[part]]
-            yield sheets.maps(title, pixels, ids[part], shown[part], lines[part], classes,
-                              maps_page.COLUMNS)  # fmt: skip
+            yield sheets.maps(
+                title, images[part], ids[part], shown[part], lines[part], classes, columns
+            )
 
     return (
         rows,

@@ -15,7 +15,7 @@ from rsjax.training import maps as compared
 from rsjax.training.maps import Compared
 
 WIDTH = 8.0  # inches: A4 with margins
-SIDE, GAP, LINE = 1.08, 0.1, 0.115  # inches: of a map, between maps, of a line of text
+MAPS, GAP, LINE = 5.65, 0.1, 0.115  # inches: of a row of maps, between maps, of a line of text
 LETTERS = 40  # of a line beside the maps
 LIGHT, DARK = "#f0f0f0", "#191919"
 
@@ -29,11 +29,11 @@ def maps(
     classes: Nomenclature,
     columns: Sequence[str],
 ) -> Figure:
-    """Rows of image, reference, prediction, errors and confidence.
+    """Rows of image or images, reference, prediction, errors and confidence.
 
     Args:
         title: of the sheet.
-        pictures: (h, w, 3) uint8 of each record.
+        pictures: (T, h, w, 3) uint8 of each record, of as many steps in each.
         ids: of each record.
         rows: the maps of each record.
         captions: lines of each record, below its id.
@@ -51,28 +51,29 @@ def maps(
         + [("normal", part) for text in lines[1:] for part in textwrap.wrap(text, LETTERS)]
         for sample, lines in zip(ids, captions, strict=True)
     ]
-    pictured = [SIDE * one.reference.shape[0] / one.reference.shape[1] for one in rows]
+    side = MAPS / len(columns) - GAP / 2
+    pictured = [side * one.reference.shape[0] / one.reference.shape[1] for one in rows]
     blocks = [
         max(high, LINE * len(lines)) + GAP for high, lines in zip(pictured, texts, strict=True)
     ]
     height = sum(blocks) + legend + 0.6
     figure, axes = _sheet(title, height)
     top = height - 0.5
-    lefts = [GAP + column * (SIDE + GAP / 2) for column in range(len(columns) + 1)]
+    lefts = [GAP + column * (side + GAP / 2) for column in range(len(columns) + 1)]
     for left, name in zip(lefts, columns, strict=False):
-        axes.text(left, top + 0.04, name, fontsize=8)
-    for picture, one, lines, high, block in zip(
+        axes.text(left, top + 0.04, name, fontsize=8 if len(columns) < 6 else 6.5)
+    for series, one, lines, high, block in zip(
         pictures, rows, texts, pictured, blocks, strict=True
     ):
         drawn = (
-            picture,
+            *series,
             compared.coloured(one.reference, classes),
             compared.coloured(one.predicted, classes),
             compared.errors(one),
             np.repeat(one.confidence[..., None], 3, axis=-1),
         )
         for left, pixels in zip(lefts, drawn, strict=False):
-            _draw(axes, pixels, left, top, high)
+            _draw(axes, pixels, left, top, high, side)
         for number, (weight, text) in enumerate(lines):
             axes.text(lefts[-1], top - LINE * (number + 0.5), text, fontsize=6.5, va="center",
                       weight=weight, parse_math=False)  # fmt: skip
@@ -112,7 +113,7 @@ def cards(
     for number, (picture, lines) in enumerate(zip(pictures, wrapped, strict=True)):
         row, column = divmod(number, columns)
         left, top = GAP + column * WIDTH / columns, height - 0.4 - sum(heights[:row])
-        _draw(axes, picture, left, top, side, side)
+        _draw(axes, picture, left, top, side * picture.shape[0] / picture.shape[1], side)
         for at, (colour, text) in enumerate(lines):
             axes.text(left + side + GAP, top - 0.08 - line * at, text, fontsize=7, va="center",
                       color=colour, parse_math=False)  # fmt: skip
@@ -132,7 +133,7 @@ def _sheet(title: str, height: float) -> tuple[Figure, Axes]:
 
 
 def _draw(
-    axes: Axes, pixels: np.ndarray, left: float, top: float, high: float, wide: float = SIDE
+    axes: Axes, pixels: np.ndarray, left: float, top: float, high: float, wide: float
 ) -> None:
     place = (left, left + wide, top - high, top)
     axes.imshow(pixels, interpolation="nearest", extent=place, aspect="auto")

@@ -130,7 +130,7 @@ def recomputed(model, x):
     return len(re.findall(r"\b(?:checkpoint|remat\w*)\[", jaxpr))
 
 
-def equals_torch(model, peer, x, *, limit=1e-4, gradient_limit=1e-3, unused=()):
+def equals_torch(model, peer, x, *, limit=1e-4, gradient_limit=1e-3, unused=(), calls=None):
     """Asserts that a torch module with the same weights gives the same, in both modes.
 
     Args:
@@ -141,6 +141,7 @@ def equals_torch(model, peer, x, *, limit=1e-4, gradient_limit=1e-3, unused=()):
         limit: relative error of logits and statistics.
         gradient_limit: relative error of gradients.
         unused: starts of the names of the peer's entries that ours does not have.
+        calls: function from the name of a batch norm to how often it is called in a step; once.
 
     Returns:
         The variables.
@@ -187,7 +188,8 @@ def equals_torch(model, peer, x, *, limit=1e-4, gradient_limit=1e-3, unused=()):
     for name, size in moments.items():  # torch tracks the unbiased variance, we the biased one
         if f"{name}.running_var" in after and size() > 1:
             key, n = f"{name}.running_var", size()
-            after[key] = state[key] * 0.9 + (after[key] - state[key] * 0.9) * (n - 1) / n
+            kept = state[key] * 0.9 ** (calls(name) if calls else 1)
+            after[key] = kept + (after[key] - kept) * (n - 1) / n
     assert_close_leaves(stats, from_torch(after)["batch_stats"], limit)
     slopes = {
         k: np.zeros(v.shape, np.float32) if v.grad is None else v.grad.numpy()

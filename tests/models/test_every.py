@@ -21,7 +21,8 @@ CLASSES = 4
 CHANNELS = {"decoder_channels": (8, 4)}
 # Of layers that others here have, too: their steps would tell nothing more.
 ALIKE = (
-    "deeplabv3", "dynamicworld", "fcn", "resnet50", "temporal_unet", "vgg11_bn", "xception65",
+    "deeplabv3", "dynamicworld", "fc_siam_diff", "fcn", "resnet50", "siam_unet", "temporal_unet",
+    "vgg11_bn", "xception65",
 )  # fmt: skip
 S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 32, 32, "uint16", "reflectance_1e4", 10.0, 0)
 BANDS = tuple(f"{S2.sensor}/{band}" for band in S2.bands)

@@ -79,13 +79,14 @@ def test_of_equal_values_the_first_is_the_maximum_and_alone_gets_the_gradient():
 
 
 @pytest.mark.parametrize(
-    ("size", "strides", "padding"), [(2, 2, 0), (3, 2, 0), (4, 2, 1), (16, 8, 4), (4, 4, 0)]
+    ("size", "strides", "padding", "more"),
+    [(2, 2, 0, 0), (3, 2, 0, 0), (4, 2, 1, 0), (16, 8, 4, 0), (4, 4, 0, 0), (3, 2, 1, 1)],
 )
-def test_transposed_convolution(size, strides, padding):
-    peer = torch.nn.ConvTranspose2d(6, 3, size, strides, padding)
+def test_transposed_convolution(size, strides, padding, more):
+    peer = torch.nn.ConvTranspose2d(6, 3, size, strides, padding, more)
     kernel = peer.weight.detach().numpy().transpose(2, 3, 1, 0)
     params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(peer.bias.detach().numpy())}
-    layer = ConvTranspose(3, size, strides, padding)
+    layer = ConvTranspose(3, size, strides, padding, more)
 
     @quick_jit
     def both(params, x):

@@ -21,6 +21,8 @@ TINY = {
     "deeplabv3plus": DECODER | {"skip_channels": 4},
     "dynamicworld": {"width": 4},
     "fc_densenet56": {"stage_sizes": (1, 1, 1, 1, 1), "width": 8, "growth_rate": 4},
+    "fc_siam_diff": {"width": 4},
+    "siam_unet": {**DECODER, "decoder_channels": (8, 8, 8, 4, 4), "join": "conc"},
     "fcn": {"encoder_name": "resnet18", "encoder_fields": RESNET},
     "fcn8s": VGG | {"width": 2, "fc_width": 8},
     "segnet": {"encoder_fields": VGG},

@@ -1,5 +1,6 @@
 import base64
 import contextlib
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -7,12 +8,13 @@ import subprocess
 import imagecodecs
 import numpy as np
 import pytest
+import reported
 from reported import COUNT, Page, undrawn, write_maps, write_shards
 
 from rsjax import landcover
 from rsjax.errors import ShardError
 from rsjax.landcover import IGNORE
-from rsjax.training import maps, report
+from rsjax.training import figures, maps, report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                None)  # fmt: skip
@@ -105,6 +107,36 @@ def test_pictures_are_those_of_the_maps(run):
         )
         assert sheet.shape[1] == 1600
         assert np.ptp(sheet) == 255
+
+
+@pytest.mark.parametrize(("steps", "titles"), [(2, ("before", "after")), (6, None)])
+def test_each_step_of_a_series_is_a_picture_of_its_own(tmp_path, steps, titles, monkeypatch):
+    spec = dataclasses.replace(reported.S2, steps=steps)
+    made = write_shards(tmp_path / "shards", images={"s2": spec}, mask=True)
+    write_maps(tmp_path, tmp_path / "shards", made, "")
+    with undrawn():
+        sheets, draw = [], figures.png
+        monkeypatch.setattr(
+            figures, "png", lambda figure, dpi=0: sheets.append(figure) or draw(figure)
+        )
+        text = report.write(tmp_path, "test", tmp_path / "shards").read_text()
+    titles = titles or ("step 1", "step 2", "step 3", "step 4")
+    columns = len(titles) + 4
+    named = "".join(f"<span>{title}<img[^>]*></span>" for title in titles)
+    assert re.search(f"<div style=.--columns:{columns}.>{named}<span>reference<", text)
+    shown = np.linspace(0, steps - 1, len(titles)).round().astype(int)
+    for one in Page(text).maps["Worst: the lowest mIoU"]:
+        assert len(one["src"]) == columns
+        series = made[int(one["id"][3:])]["s2"][shown][..., ::-1].astype(float)
+        for title, image, source, alt in zip(titles, series, one["src"], one["alts"], strict=False):
+            drawn = imagecodecs.png_decode(base64.b64decode(source.split(",")[1]))
+            np.testing.assert_allclose(drawn, np.clip(image / 3000, 0, 1) * 255, atol=0.51)
+            assert alt.endswith(f", {title}")
+    assert (", 4 of each, evenly spread." if steps > 4 else "from left to right.") in text
+    places = [image.get_extent() for image in sheets[-1].axes[0].images]
+    assert len(places) == 6 * columns
+    assert {round((right - left) / (top - low), 3) for left, right, low, top in places} == {1}
+    assert max(right for _, right, _, _ in places) < 6  # inches: the words are beside them
 
 
 def test_largest_confusion_is_said_in_words(run):
