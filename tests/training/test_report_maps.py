@@ -110,15 +110,13 @@ def test_pictures_are_those_of_the_maps(run):
 
 
 @pytest.mark.parametrize(("steps", "titles"), [(2, ("before", "after")), (6, None)])
-def test_each_step_of_a_series_is_a_picture_of_its_own(tmp_path, steps, titles, monkeypatch):
+def test_each_step_of_a_series_is_a_picture_of_its_own(tmp_path, steps, titles):
     spec = dataclasses.replace(reported.S2, steps=steps)
     made = write_shards(tmp_path / "shards", images={"s2": spec}, mask=True)
     write_maps(tmp_path, tmp_path / "shards", made, "")
-    with undrawn():
+    with undrawn(), pytest.MonkeyPatch.context() as patch:
         sheets, draw = [], figures.png
-        monkeypatch.setattr(
-            figures, "png", lambda figure, dpi=0: sheets.append(figure) or draw(figure)
-        )
+        patch.setattr(figures, "png", lambda figure, dpi=0: sheets.append(figure) or draw(figure))
         text = report.write(tmp_path, "test", tmp_path / "shards").read_text()
     titles = titles or ("step 1", "step 2", "step 3", "step 4")
     columns = len(titles) + 4
