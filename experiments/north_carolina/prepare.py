@@ -1,7 +1,7 @@
 """Cuts the Landsat 7 scene of the GRASS North Carolina data into a folder for `--dataset=folder`.
 
     python experiments/north_carolina/prepare.py SCENE data/nc_source --trust_transform
-    python experiments/north_carolina/prepare.py SCENE data/nc_halves_source --trust_transform \
+    python experiments/north_carolina/prepare.py SCENE data/nc_source --trust_transform \
         --split=halves
 
 SCENE holds `lsat7_2000_{10,20,30,40,50,70}.tif` (bands 1-5 and 7, digital numbers 1 to 255 stored

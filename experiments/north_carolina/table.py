@@ -1,11 +1,11 @@
 """Maps of the eastern half against landclass96: accuracy, and hectares counted and adjusted.
 
-    python experiments/north_carolina/table.py data/nc_halves_source U-Net=maps/unet.tif ...
+    python experiments/north_carolina/table.py data/nc_source U-Net=maps/unet.tif ...
 
 The folder is that of `prepare.py --split=halves`. Pixels that count are those of the test patches
 with a class. A stratified sample of each map, cut to these pixels, is labelled from landclass96, as
 an interpreter would who never errs; the same with 200 seeds tells how often its intervals hold the
-truth. Prints Markdown; the files in between are in a temporary folder.
+truth. A class of one pixel is drawn with the largest. Prints Markdown; other files are temporary.
 """
 
 import argparse
@@ -34,8 +34,7 @@ from rsjax.mapping.writer import open_writer
 from rsjax.metrics import resample, weighted
 
 UNITS, LEAST = 500, 50  # of a sample, and of each rare class in it
-SEEDS = 200
-REPLICATES, LEVEL = 1000, 0.95
+SEEDS, REPLICATES, LEVEL = 200, 1000, 0.95  # of samples, of the bootstrap, of all intervals
 QUIET = Console(quiet=True)
 
 
@@ -86,9 +85,8 @@ def score(found: np.ndarray, truth: Truth, count: int) -> tuple[list[str], np.nd
         "predicted": matrices.sum(axis=1),
     }
     figures, _ = weighted.confusion(samples, np.ones((1, len(matrices))))
-    spread, _ = resample.intervals(
-        weighted.confusion, samples, truth.blocks, REPLICATES, LEVEL, seed=0
-    )
+    how = (truth.blocks, REPLICATES, LEVEL, 0)
+    spread, _ = resample.intervals(weighted.confusion, samples, *how)
     single, _ = weighted.confusion(samples, np.unique(truth.blocks)[:, None] == truth.blocks)
     names = ("overall_accuracy", "iou_macro")
     cells = [f"{figures[n][0]:.3f} [{spread[n][0]:.3f}, {spread[n][1]:.3f}]" for n in names]
@@ -105,10 +103,10 @@ def write_cut(path: pathlib.Path, classes: np.ndarray, like: LandMap) -> LandMap
     return landmap.read_map(path)
 
 
-def adjusted(cut: LandMap, truth: Truth) -> list[dict[str, float]]:
+def adjusted(cut: LandMap, strata: LandMap, truth: Truth) -> list[dict[str, float]]:
     """Rows of `rsjax.area` with a sample of `rsjax.sample` that landclass96 labels."""
     prefix = str(pathlib.Path(cut.path).with_suffix("")) + "_sample"
-    sampling.sample(cut.path, units=UNITS, min_units=LEAST, output=prefix, console=QUIET)
+    sampling.sample(strata.path, units=UNITS, min_units=LEAST, output=prefix, console=QUIET)
     with open(f"{prefix}.csv", newline="") as file:
         units = list(csv.DictReader(file))
     for unit in units:
@@ -122,17 +120,17 @@ def adjusted(cut: LandMap, truth: Truth) -> list[dict[str, float]]:
     return [row for row in found["areas"] if row["code"] is not None]
 
 
-def repeat(cut: LandMap, truth: Truth) -> area_estimate.Estimate:
+def repeat(strata: LandMap, truth: Truth) -> area_estimate.Estimate:
     """Adjusted hectares of `SEEDS` samples, arrays (SEEDS, classes), as `adjusted` makes one."""
-    areas = pixel_area.of_grid(cut.crs, cut.transform, cut.shape)
-    counted = area_table.tally(cut, areas)
+    areas = pixel_area.of_grid(strata.crs, strata.transform, strata.shape)
+    counted = area_table.tally(strata, areas)
     there = np.flatnonzero(counted.pixels)
     pixels = counted.pixels[there].astype(np.int64)
     units = np.zeros(len(counted.pixels), np.int64)
     units[there] = sample_design.allocate(UNITS, pixels, "compromise", LEAST)
     found = []
     for seed in range(SEEDS):
-        drawn = sample_design.draw(cut, counted.pixels, units, seed)
+        drawn = sample_design.draw(strata, counted.pixels, units, seed)
         accuracy = area_estimate.estimate(
             np.searchsorted(there, drawn.stratum), drawn.stratum,
             truth.classes[drawn.row, drawn.col], counted.hectares[there], len(units),
@@ -148,7 +146,7 @@ def number(value: float) -> str:
 
 
 def main(source: pathlib.Path, maps: list[tuple[str, str]], folder: pathlib.Path) -> None:
-    """Prints both tables; a map named 'NAME, ...' is compared with that of NAME before it."""
+    """Prints both tables; a map named 'NAME, ...' is compared with that of NAME."""
     grid = landmap.read_map(maps[0][1])
     truth, names = read_truth(source, grid), grid.nomenclature.names
     cut = write_cut(folder / "truth.tif", truth.classes, grid)
@@ -156,8 +154,7 @@ def main(source: pathlib.Path, maps: list[tuple[str, str]], folder: pathlib.Path
     true = area_table.tally(cut, areas).hectares
     head = ["map", "overall accuracy", "mean IoU", "blocks where better", *names]
     lines = [head, ["---"] * len(head), ["landclass96", "", "", "", *map(number, true)]]
-    head = ["map", *names, "sum, counted", "sum, adjusted"]
-    again = [head, ["---"] * len(head)]
+    again = [["map", *names, "sum, counted", "sum, adjusted"], ["---"] * (len(names) + 3)]
     plain: dict[str, np.ndarray] = {}
     for i, (name, path) in enumerate(maps):
         land_map = landmap.read_map(path)
@@ -168,15 +165,20 @@ def main(source: pathlib.Path, maps: list[tuple[str, str]], folder: pathlib.Path
         before = plain.setdefault(name.partition(",")[0], of_block)
         better = "" if before is of_block else f"{(of_block > before).sum()} of {len(before)}"
         classes[truth.classes == IGNORE] = IGNORE
-        cut = write_cut(folder / f"{i}.tif", classes, land_map)
-        rows = adjusted(cut, truth)
+        cut = strata = write_cut(folder / f"{i}.tif", classes, land_map)
+        pixels = np.bincount(classes.ravel(), minlength=256)[: len(names)]
+        if single := np.flatnonzero(pixels == 1).tolist():  # no stratum: nothing would vary
+            classes[np.isin(classes, single)] = pixels.argmax()
+            strata = write_cut(folder / f"{i}_strata.tif", classes, land_map)
+            print(f"{name}: drawn with {names[pixels.argmax()]}: {[names[c] for c in single]}\n")
+        rows = adjusted(cut, strata, truth)
         for row, area in zip(rows, true, strict=True):
             low, high = row["adjusted_hectares_low"], row["adjusted_hectares_high"]
             text = f"{number(row['hectares'])}; {number(row['adjusted_hectares'])} "
             text += "(±?)" if low is None else f"({number(low)}–{number(high)})"
             cells.append(text if low is not None and low <= area <= high else text + " \\*")
         lines.append([name, *cells[:2], better, *cells[2:]])
-        many = repeat(cut, truth)
+        many = repeat(strata, truth)
         wrong = np.array([row["hectares"] for row in rows]) - true
         held = np.mean((many.low <= true) & (true <= many.high), axis=0)
         cells = [f"{number(w)}; {number(s)}; {number(e)}; {h:.1%}" for w, s, e, h in zip(
