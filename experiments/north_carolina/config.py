@@ -4,8 +4,8 @@
     python -m rsjax.main --config=experiments/north_carolina/config.py:random_forest
 
 11 training patches of 64 x 64 pixels, 6 of validation, 18 of test with `prepare.py --split=halves`;
-19, 8 and 8 without. The map is no truth by hand: scores say how well a model copies landclass96. See
-README.md.
+19, 8 and 8 without. The map is no truth by hand: scores say how well a model copies landclass96.
+See README.md.
 """
 
 import ml_collections
