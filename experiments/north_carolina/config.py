@@ -3,9 +3,9 @@
     python -m rsjax.main --config=experiments/north_carolina/config.py --workdir=runs/nc
     python -m rsjax.main --config=experiments/north_carolina/config.py:random_forest
 
-
-19 training patches of 64 x 64 pixels, 8 of validation, 8 of test, in whole blocks of 2 x 2. The map
-is no truth by hand: scores say how well the network copies landclass96. See README.md.
+11 training patches of 64 x 64 pixels, 6 of validation, 18 of test with `prepare.py --split=halves`;
+19, 8 and 8 without. The map is no truth by hand: scores say how well a model copies landclass96.
+See README.md.
 """
 
 import ml_collections

@@ -1,12 +1,16 @@
 """Cuts the Landsat 7 scene of the GRASS North Carolina data into a folder for `--dataset=folder`.
 
     python experiments/north_carolina/prepare.py SCENE data/nc_source --trust_transform
+    python experiments/north_carolina/prepare.py SCENE data/nc_source --trust_transform \
+        --split=halves
 
 SCENE holds `lsat7_2000_{10,20,30,40,50,70}.tif` (bands 1-5 and 7, digital numbers 1 to 255 stored
 as floats) and `strata.tif` (the map landclass96, 7 classes). Band 7 covers less of the scene than
 the others: a pixel counts where all six have data, elsewhere the image is 0 (nodata) and the mask
 0 (unlabelled). Patches of 64 x 64 pixels begin at the corner of the box of pixels that count; those
-with less than half of them are dropped. Blocks of 2 x 2 patches go to one split as a whole.
+with less than half of them are dropped. Blocks of 2 x 2 patches go to one split as a whole: drawn
+over the scene, or by halves, whose blocks begin at the half's own corner: the east is the test set,
+the last blocks of the west validation; they lie between the test set and the rest, which trains.
 """
 
 import argparse
@@ -27,6 +31,7 @@ BLOCK = 2  # patches a side
 LEAST_VALID = 0.5
 SHARES = {"test": 0.2, "validation": 0.2}  # of the blocks, rounded; the rest trains
 SEED = 0
+SPLITS = ("blocks", "halves")
 
 PAGE = "https://grass.osgeo.org/download/data/"
 CARD = {
@@ -109,8 +114,34 @@ def assign(blocks: list[tuple[int, int]]) -> dict[tuple[int, int], str]:
     return splits
 
 
+def halves(
+    places: list[tuple[int, int]],
+) -> tuple[dict[tuple[int, int], tuple[int, int]], dict[tuple[int, int], str]]:
+    """Patch -> block and block -> split, by halves of as many columns of patches.
+
+    Where the number of columns is odd the west has one more. A block is (row, column) with columns
+    counted over both halves, so that none lies in both.
+    """
+    columns = sorted({column for _, column in places})
+    west, top = -(-len(columns) // 2), min(row for row, _ in places)
+    last = (west - 1) // BLOCK
+    block_of = {}
+    for row, column in places:
+        at = columns.index(column)
+        across = at // BLOCK if at < west else last + 1 + (at - west) // BLOCK
+        block_of[row, column] = ((row - top) // SIDE // BLOCK, across)
+    splits = {}
+    for block in sorted(set(block_of.values())):
+        splits[block] = ("train", "validation", "test")[1 + (block[1] > last) - (block[1] < last)]
+    return block_of, splits
+
+
 def prepare(
-    scene: str | pathlib.Path, folder: str | pathlib.Path, *, trust_transform: bool
+    scene: str | pathlib.Path,
+    folder: str | pathlib.Path,
+    *,
+    trust_transform: bool,
+    split: str = "blocks",
 ) -> None:
     """Writes patches as GeoTIFFs, `samples.csv`, `landclass96.csv` and `dataset.json`."""
     folder = pathlib.Path(folder)
@@ -122,11 +153,14 @@ def prepare(
         for column in range(left, valid.shape[1] - SIDE + 1, SIDE):
             if valid[row : row + SIDE, column : column + SIDE].mean() >= LEAST_VALID:
                 kept.append((row, column))
-    block_of = {
-        (row, column): ((row - top) // SIDE // BLOCK, (column - left) // SIDE // BLOCK)
-        for row, column in kept
-    }
-    splits = assign(sorted(set(block_of.values())))
+    if split == "halves":
+        block_of, splits = halves(kept)
+    else:
+        block_of = {
+            (row, column): ((row - top) // SIDE // BLOCK, (column - left) // SIDE // BLOCK)
+            for row, column in kept
+        }
+        splits = assign(sorted(set(block_of.values())))
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
     rows = []
@@ -188,5 +222,8 @@ if __name__ == "__main__":
         action="store_true",
         help="take files of equal transform as one grid although their CRS codes differ",
     )
+    parser.add_argument(
+        "--split", choices=SPLITS, default="blocks", help="draw whole blocks, or train on one half"
+    )
     given = parser.parse_args()
-    prepare(given.scene, given.folder, trust_transform=given.trust_transform)
+    prepare(given.scene, given.folder, trust_transform=given.trust_transform, split=given.split)
