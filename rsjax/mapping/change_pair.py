@@ -236,13 +236,19 @@ def _common_classes(
             "then columns from_code,to_code; empty: left out)"
         )
     lookups, notes = [], []
-    for land_map, one, path in zip((before, after), own, crosswalks, strict=True):
+    sides = zip(("before", "after"), (before, after), own, crosswalks, strict=True)
+    for side, land_map, one, path in sides:
         if path:
             lookup = crosswalk.of_file(pathlib.Path(path), one, target)
         elif _same(one, target):
             lookup = np.arange(IGNORE + 1, dtype=np.uint8)
         else:
-            lookup = one.crosswalk(target)
+            try:
+                lookup = one.crosswalk(target)
+            except NomenclatureError as error:
+                raise NomenclatureError(
+                    f"{land_map.path}: {error}; or translate it with --crosswalk_{side}=FILE.csv"
+                ) from error
         lookups.append(lookup)
         if left := [n for n, slot in zip(one.names, lookup, strict=False) if slot == IGNORE]:
             notes.append(f"{land_map.path}: classes that {target.name!r} has no place for count as "

@@ -80,6 +80,8 @@ def measure(
     if not 0 < level < 1:
         raise ConfigError(f"--level={level}, expected between 0 and 1, e.g. 0.95")
     prefix = output or f"{os.path.splitext(map_path or matrix)[0]}_area"
+    if not os.path.basename(prefix):
+        raise ConfigError(f"--output={output}: expected the beginning of names, e.g. {output}areas")
     beside = pathlib.Path(sample).with_suffix(ENDING) if sample else ""
     outputs.check(
         [f"{prefix}{end}" for end in ENDINGS],

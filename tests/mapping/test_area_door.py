@@ -406,6 +406,8 @@ def test_files_that_are_read_are_not_written_over(tmp_path):
     with pytest.raises(ConfigError, match=r"x.png is a folder; move it away"):
         hectares.measure(path, nomenclature=str(classes), output=str(tmp_path / "x"))
     assert not (tmp_path / "x.csv").exists()
+    with pytest.raises(ConfigError, match="expected the beginning of names"):
+        hectares.measure(path, nomenclature=str(classes), output=f"{tmp_path}/")
 
 
 def test_of_very_many_regions_the_first_are_printed():

@@ -464,7 +464,9 @@ def test_nomenclatures_of_one_name_are_not_taken_for_one(tmp_path):
     both = {"nomenclature": f"{old},{new}", "output": tmp_path / "x"}
     with pytest.raises(NomenclatureError, match="of 'classes' with other codes or names, and chan"):
         change.compare(path, path, **both)
-    with pytest.raises(NomenclatureError, match="two nomenclatures of one name with other codes"):
+    with pytest.raises(
+        NomenclatureError, match=r"of one name.*or translate it with --crosswalk_after"
+    ):
         change.compare(path, path, to=old, **both)
     table = tmp_path / "table.csv"
     table.write_text("# source: ours\nfrom_code,to_code\n1,2\n")
@@ -500,9 +502,7 @@ def test_what_is_read_is_not_written_over_and_a_target_that_is_a_folder_leaves_n
         ("z", {}),
     ):
         (tmp_path / "r.json").write_text("{}")
-        with pytest.raises(
-            ConfigError, match="would be written over .*, which is read|is a folder"
-        ):
+        with pytest.raises(ConfigError, match=r"over .*, which is read|is a folder"):
             change.compare(path, path, nomenclature=classes, output=tmp_path / name, **options)
     assert {file.name for file in tmp_path.iterdir()} == before | {"r.json"}
 
@@ -556,7 +556,6 @@ def test_a_chart_of_many_classes_joins_those_that_changed_least():
     left = [c for c in range(60) if c not in shown]
     np.testing.assert_allclose(matrix[:23, 23], sizes[np.ix_(shown, left)].sum(axis=1))
     np.testing.assert_allclose(matrix[23, :23], sizes[np.ix_(left, shown)].sum(axis=0))
-    moved = change_table.components(sizes)
-    assert (moved["gain"] + moved["loss"])[shown].min() > (moved["gain"] + moved["loss"])[
-        left
-    ].max()
+    found = change_table.components(sizes)
+    moved = found["gain"] + found["loss"]
+    assert moved[shown].min() > moved[left].max()
