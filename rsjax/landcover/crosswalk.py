@@ -10,7 +10,7 @@ import numpy as np
 
 from rsjax.errors import NomenclatureError
 from rsjax.landcover import tables
-from rsjax.landcover.nomenclature import IGNORE, Nomenclature, load
+from rsjax.landcover.nomenclature import IGNORE, NAMES, Nomenclature, load
 
 _FOLDER = tables.FOLDER / "crosswalks"
 
@@ -19,14 +19,36 @@ def table(
     source: Nomenclature, target: Nomenclature, overrides: Mapping[int, int | None]
 ) -> np.ndarray:
     """Lookup table from class indices to class indices; see `Nomenclature.crosswalk`."""
-    found = _code_map(source, target.name)
+    found = _code_map(source, target)
     mapping = {**(found or {}), **overrides}
     if found is None and not mapping.keys() >= set(source.codes):
         raise NomenclatureError(
-            f"no crosswalk from {source.name!r} to {target.name!r}; from {source.name!r} there "
-            f"are: {', '.join(sorted(_targets(source))) or 'none'}. Give `overrides` for every "
-            f"class, or add {_path(source.name, target.name).name} to rsjax/landcover/crosswalks"
+            f"no crosswalk from {source.name!r} to {target.name!r}{_namesakes(source, target)}; "
+            f"from {source.name!r} there are: {', '.join(sorted(_targets(source))) or 'none'}. "
+            "Give `overrides` for every class, or add "
+            f"{_path(source.name, target.name).name} to rsjax/landcover/crosswalks"
         )
+    where = f"the overrides or the file {_path(source.name, target.name).name}"
+    return _lookup(source, target, mapping, where)
+
+
+def of_file(path: pathlib.Path, source: Nomenclature, target: Nomenclature) -> np.ndarray:
+    """Lookup table from class indices to class indices, by a user's file alone.
+
+    Args:
+        path: a crosswalk file with every class of `source`, and no other.
+        source: classes that it translates.
+        target: classes that it leads to.
+
+    Raises:
+        NomenclatureError: a file that cannot be read, or codes that are missing or unknown.
+    """
+    return _lookup(source, target, read(path), f"the file {path} (an empty to_code: no class)")
+
+
+def _lookup(
+    source: Nomenclature, target: Nomenclature, mapping: Mapping[int, int | None], where: str
+) -> np.ndarray:
     problems: dict[str, set[Any]] = {
         "classes without an entry": set(source.codes) - mapping.keys(),
         f"codes that are not in {source.name!r}": mapping.keys() - set(source.codes),
@@ -40,7 +62,7 @@ def table(
                 for what, codes in problems.items()
                 if codes
             )
-            + f". Mend the overrides or the file {_path(source.name, target.name).name}"
+            + f". Mend {where}"
         )
     position: dict[int | None, int] = {code: index for index, code in enumerate(target.codes)}
     position[None] = IGNORE
@@ -64,12 +86,33 @@ def _path(source: str, target: str) -> pathlib.Path:
     return _FOLDER / f"{source}_to_{target}.csv"
 
 
-def _code_map(source: Nomenclature, target: str) -> dict[int, int | None] | None:
-    """Code -> code: the same nomenclature, a crosswalk file, or by way of the parent."""
-    if source.name == target:
+def _same(one: Nomenclature, other: Nomenclature) -> bool:
+    """Whether both have the same classes under the same codes, whatever they are called."""
+    return dict(zip(one.codes, one.names, strict=True)) == dict(
+        zip(other.codes, other.names, strict=True)
+    )
+
+
+def _packaged(one: Nomenclature) -> bool:
+    """Whether it is the package's of its name, which alone the package's crosswalks are for."""
+    return one.name in NAMES and _same(one, load(one.name))
+
+
+def _namesakes(source: Nomenclature, target: Nomenclature) -> str:
+    """What to say where names fit but classes do not."""
+    if source.name == target.name:
+        return ", two nomenclatures of one name with other codes or names of classes"
+    other = [one.name for one in (source, target) if one.name in NAMES and not _packaged(one)]
+    return f" ({other[0]!r} has not the classes of rsjax's of this name)" if other else ""
+
+
+def _code_map(source: Nomenclature, target: Nomenclature) -> dict[int, int | None] | None:
+    """Code -> code: the same classes, a crosswalk file, or by way of the parent."""
+    if _same(source, target):
         return {code: code for code in source.codes}
-    if _path(source.name, target).is_file():
-        return read(_path(source.name, target))
+    file = _path(source.name, target.name)
+    if file.is_file() and _packaged(source) and _packaged(target):
+        return read(file)
     if not source.parent:
         return None
     onward = _code_map(load(source.parent), target)
@@ -85,7 +128,8 @@ def _code_map(source: Nomenclature, target: str) -> dict[int, int | None] | None
 def _targets(source: Nomenclature) -> set[str]:
     """Names of the nomenclatures that `_code_map` reaches."""
     prefix = f"{source.name}_to_"
-    found = {path.stem.removeprefix(prefix) for path in _FOLDER.glob(f"{prefix}*.csv")}
+    files = _FOLDER.glob(f"{prefix}*.csv") if _packaged(source) else ()
+    found = {path.stem.removeprefix(prefix) for path in files}
     if source.parent:
         found |= {source.parent} | _targets(load(source.parent))
     return found - {source.name}

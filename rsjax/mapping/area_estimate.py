@@ -71,6 +71,7 @@ def estimate(
     classes: int,
     *,
     population: np.ndarray | None = None,
+    fraction: np.ndarray | None = None,
     unit_areas: np.ndarray | None = None,
     names: Sequence[str] = (),
     level: float = 0.95,
@@ -85,23 +86,75 @@ def estimate(
         classes: number of classes C.
         population: (H,) pixels of each stratum, for the correction of a finite population; None
             leaves it out, as Olofsson et al. do.
+        fraction: (n,) in its place where units of a stratum were drawn with different
+            probabilities: each unit's own, by which its squared residual is corrected.
         unit_areas: (n,) area of each sampled pixel where pixels of a stratum differ in area (grids
             in degrees): means are then weighted by it (ratio estimator in each stratum).
         names: of the strata, for messages.
         level: of the intervals, which are those of the normal distribution.
 
     Raises:
-        SampleError: a stratum with fewer than two units, indices out of range, no positive area.
+        SampleError: a stratum with fewer than two units or more than it has pixels, indices out of
+            range, no positive area.
     """
     stratum, mapped, reference = (np.asarray(x, np.int64) for x in (stratum, mapped, reference))
     areas = np.asarray(areas, np.float64)
-    strata = len(areas)
-    _check(stratum, mapped, reference, areas, classes, names or [str(h) for h in range(strata)])
+    _check(stratum, mapped, reference, len(areas), classes)
+    # What units of one stratum and one pair of classes say is in three sums.
+    key = (stratum * classes + mapped) * classes + reference
+    found, cell = np.unique(key, return_inverse=True)
+    weight = np.ones(len(key)) if unit_areas is None else np.asarray(unit_areas, np.float64)
+    left = np.ones(len(key)) if fraction is None else 1 - np.asarray(fraction, np.float64)
+    cells = _Cells(
+        found // classes**2,
+        found // classes % classes,
+        found % classes,
+        np.bincount(cell, minlength=len(found)),
+        np.bincount(cell, weight, len(found)),
+        np.bincount(cell, left * weight**2, len(found)),
+    )
+    return _of_cells(cells, areas, classes, population, names, level)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cells:
+    """Units of a sample, counted by stratum, map class and reference class; arrays (k,).
+
+    Attributes:
+        stratum: of the cell.
+        mapped: class in the map.
+        reference: true class.
+        units: how many.
+        weight: sum of their weights.
+        square: sum of their squared weights, each times the share of its pixels not drawn.
+    """
+
+    stratum: np.ndarray
+    mapped: np.ndarray
+    reference: np.ndarray
+    units: np.ndarray
+    weight: np.ndarray
+    square: np.ndarray
+
+
+def _of_cells(
+    cells: _Cells,
+    areas: np.ndarray,
+    classes: int,
+    population: np.ndarray | None,
+    names: Sequence[str],
+    level: float,
+) -> Accuracy:
+    """The estimates; see `estimate`."""
+    strata, stratum = len(areas), cells.stratum
+    if not (areas > 0).all():
+        raise SampleError(f"areas of strata {areas.tolist()}, expected positive ones")
     if not 0 < level < 1:
         raise SampleError(f"level {level} of the intervals, expected between 0 and 1, e.g. 0.95")
-    sizes = np.bincount(stratum, minlength=strata)
-    weight = np.ones(len(stratum)) if unit_areas is None else np.asarray(unit_areas, np.float64)
-    weight = weight / (np.bincount(stratum, weight, strata) / sizes)[stratum]  # mean 1 in each
+    sizes = _by(stratum, cells.units, strata)
+    _check_sizes(sizes, population, names or [str(h) for h in range(strata)])
+    scale = sizes / _by(stratum, cells.weight, strata)  # to weights of mean 1 in each stratum
+    weight, square = cells.weight * scale[stratum], cells.square * scale[stratum] ** 2
     variance = areas**2 / sizes / (sizes - 1)
     if population is not None:
         variance = variance * (1 - sizes / np.asarray(population, np.float64))
@@ -109,37 +162,38 @@ def estimate(
     z = float(stats.norm.ppf((1 + level) / 2))
 
     def means(y: np.ndarray) -> np.ndarray:
-        """Of indicators (n, k) in each stratum: (H, k)."""
-        sums = np.zeros((strata, y.shape[1]))
-        np.add.at(sums, stratum, y * weight[:, None])
-        return sums / sizes[:, None]
+        """Of an indicator (k,) in each stratum: (H,)."""
+        return _by(stratum, y * weight, strata) / sizes
 
-    def error(y: np.ndarray) -> np.ndarray:
-        """Standard error of the stratified total of (n, k), (k,): Stehman eq. 25, 26."""
-        residual = (y - means(y)[stratum]) * weight[:, None]
-        squares = np.zeros((strata, y.shape[1]))
-        np.add.at(squares, stratum, residual**2)
-        return np.sqrt(variance @ squares)
+    def error(y: np.ndarray) -> float:
+        """Standard error of the stratified total of (k,): Stehman eq. 25, 26."""
+        residual = y - means(y)[stratum]
+        return float(np.sqrt(variance @ _by(stratum, residual**2 * square, strata)))
 
-    def totals(y: np.ndarray, top: float) -> Estimate:
-        return _bounded(areas @ means(y) * top / total, error(y) * top / total, z, top)
+    def totals(every: Sequence[np.ndarray], top: float) -> Estimate:
+        value, se = (np.array([f(y) for y in every]) * top / total
+                     for f in (lambda y: areas @ means(y), error))  # fmt: skip
+        return _bounded(value, se, z, top)
 
-    def ratio(y: np.ndarray, x: np.ndarray) -> Estimate:
+    def ratio(above: Sequence[np.ndarray], below: Sequence[np.ndarray]) -> Estimate:
         """Stehman eq. 27, 28, with the variance of y - R x."""
-        above, below = areas @ means(y), areas @ means(x)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            value = above / below
-            return _bounded(value, error(y - np.where(below > 0, value, 0) * x) / below, z, 1.0)
+        value, se = np.full((2, len(above)), np.nan)
+        for c, (y, x) in enumerate(zip(above, below, strict=True)):
+            if (size := areas @ means(x)) > 0:
+                value[c] = areas @ means(y) / size
+                se[c] = error(y - value[c] * x) / size
+        return _bounded(value, se, z, 1.0)
 
-    here = np.eye(classes)[mapped]
-    true = np.eye(classes)[reference]
-    both = here * true
+    right = cells.mapped == cells.reference
+    here = [(cells.mapped == c).astype(float) for c in range(classes)]
+    true = [(cells.reference == c).astype(float) for c in range(classes)]
+    both = [x * right for x in here]
     counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (mapped, reference), 1)
-    cells = np.zeros((strata, classes, classes))
-    np.add.at(cells, (stratum, mapped, reference), weight)
-    proportions = np.tensordot(areas / sizes, cells, 1) / total
-    overall = totals(both.sum(axis=1, keepdims=True), 1.0)
+    np.add.at(counts, (cells.mapped, cells.reference), cells.units)
+    proportions = np.zeros((classes, classes))
+    np.add.at(proportions, (cells.mapped, cells.reference),
+              (areas / sizes)[stratum] * weight / total)  # fmt: skip
+    overall = totals([right.astype(float)], 1.0)
     return Accuracy(
         counts=counts,
         proportions=proportions,
@@ -149,6 +203,11 @@ def estimate(
         producers=ratio(both, true),
         level=level,
     )
+
+
+def _by(stratum: np.ndarray, values: np.ndarray, strata: int) -> np.ndarray:
+    """Sums of (k,) in each stratum, (H,)."""
+    return np.bincount(stratum, values, strata)
 
 
 def from_matrix(
@@ -187,48 +246,52 @@ def from_matrix(
         raise SampleError(f"a confusion matrix of shape {counts.shape}, expected (C, C) of counts")
     names = names or [str(c) for c in range(len(counts))]
     there = areas > 0
+    if not there.any():
+        raise SampleError("a confusion matrix of classes that all have the area 0")
     if counts[~there].any():
         c = int(np.argmax(~there & counts.any(axis=1)))
         raise SampleError(f"{counts[c].sum()} units of map class {names[c]!r}, whose area is "
                           f"{areas[c]:g}; expected positive")  # fmt: skip
-    mapped, reference = (
-        np.repeat(i, counts.ravel()) for i in np.indices(counts.shape).reshape(2, -1)
-    )
-    stratum = np.cumsum(there)[mapped] - 1
-    return estimate(
-        stratum, mapped, reference, areas[there], len(counts),
-        population=None if population is None else np.asarray(population)[there],
-        names=[name for name, t in zip(names, there, strict=True) if t], level=level,
+    mapped, reference = np.nonzero(counts)
+    units = counts[mapped, reference].astype(np.int64)
+    cells = _Cells(np.cumsum(there)[mapped] - 1, mapped, reference, units, units * 1.0, units * 1.0)
+    return _of_cells(
+        cells, areas[there], len(counts),
+        None if population is None else np.asarray(population)[there],
+        [name for name, t in zip(names, there, strict=True) if t], level,
     )  # fmt: skip
 
 
 def _check(
-    stratum: np.ndarray,
-    mapped: np.ndarray,
-    reference: np.ndarray,
-    areas: np.ndarray,
-    classes: int,
-    names: Sequence[str],
+    stratum: np.ndarray, mapped: np.ndarray, reference: np.ndarray, strata: int, classes: int
 ) -> None:
     if not len(stratum) == len(mapped) == len(reference):
         raise SampleError(
             f"{len(stratum)} strata, {len(mapped)} map classes and {len(reference)} reference "
             "classes, expected one of each a unit"
         )
-    bounds = ((stratum, len(areas), "stratum"), (mapped, classes, "map class"),
+    bounds = ((stratum, strata, "stratum"), (mapped, classes, "map class"),
               (reference, classes, "reference class"))  # fmt: skip
     for values, end, what in bounds:
         if ((values < 0) | (values >= end)).any():
             raise SampleError(f"a {what} outside 0 to {end - 1}")
-    if not (areas > 0).all():
-        raise SampleError(f"areas of strata {areas.tolist()}, expected positive ones")
-    sizes = np.bincount(stratum, minlength=len(areas))
+
+
+def _check_sizes(sizes: np.ndarray, population: np.ndarray | None, names: Sequence[str]) -> None:
     if (sizes < LEAST).any():
-        few = ", ".join(f"{names[h]!r} ({n})" for h, n in enumerate(sizes.tolist()) if n < LEAST)
+        few = ", ".join(f"{names[h]!r} ({n:.0f})" for h, n in enumerate(sizes) if n < LEAST)
         raise SampleError(
             f"strata with fewer than {LEAST} sample units: {few}. Nothing is known of the spread "
             "within them; label more units there, drawn at random, or join them with another "
             "stratum before the sample is drawn"
+        )
+    # A sum of weights may miss a whole number by a rounding.
+    if population is not None and (over := sizes > np.asarray(population) * (1 + 1e-9)).any():
+        h = int(np.argmax(over))
+        raise SampleError(
+            f"{sizes[h]:,.0f} sample units of {names[h]!r}, which has {population[h]:,.0f} pixels; "
+            "a pixel is drawn once. Is it the sample of another map, or are its units no pixels of "
+            "this one?"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import decimal
 import os
 import pathlib
 
@@ -39,6 +40,7 @@ class Matrix:
         classes: what rows and columns are.
         counts: (C, C) units; rows: map, columns: reference.
         hectares: (C,) mapped areas, NaN of classes without a row; or None.
+        rounding: (C,) half a unit of the last digit that the file has of each; or None.
         design: 'stratified' or 'simple'.
     """
 
@@ -46,6 +48,7 @@ class Matrix:
     classes: Nomenclature
     counts: np.ndarray
     hectares: np.ndarray | None
+    rounding: np.ndarray | None
     design: str
 
     @property
@@ -101,11 +104,35 @@ def read(
         raise SampleError(f"{path}: expected counts of units; shares and areas do not do")
     counts = np.zeros((len(classes), len(classes)), np.int64)
     counts[np.ix_(places, columns)] = values[:, counted]
-    hectares = None
+    _refuse_totals(path, classes, counts)
+    hectares = rounding = None
     if AREA in header:
-        hectares = np.full(len(classes), np.nan)
+        hectares, rounding = np.full((2, len(classes)), np.nan)
         hectares[places] = values[:, header.index(AREA)]
-    return Matrix(os.fspath(path), classes, counts, hectares, stated)
+        rounding[places] = [_half_digit(row[1 + header.index(AREA)]) for row in rows]
+    return Matrix(os.fspath(path), classes, counts, hectares, rounding, stated)
+
+
+def _refuse_totals(path: str | os.PathLike[str], classes: Nomenclature, counts: np.ndarray) -> None:
+    """Published matrices have sums at their margins, which would count every unit twice."""
+    for c, name in enumerate(classes.names):
+        others = np.arange(len(counts)) != c
+        column, row = counts[:, others].sum(axis=1), counts[others].sum(axis=0)
+        units = counts[np.ix_(others, others)]
+        if (
+            np.count_nonzero(units.any(axis=0) | units.any(axis=1)) > 1
+            and np.array_equal(counts[:, c], column)
+            and np.array_equal(counts[c], row)
+        ):
+            raise SampleError(
+                f"{path}: row and column {name!r} are the sums of the others, so {name!r} looks "
+                "like totals, not like a class; leave both out"
+            )
+
+
+def _half_digit(text: str) -> float:
+    exponent = decimal.Decimal(text).as_tuple().exponent
+    return float(decimal.Decimal((0, (5,), int(exponent) - 1)))
 
 
 def _named(path: str | os.PathLike[str], names: list[str]) -> Nomenclature:
@@ -159,11 +186,14 @@ def accuracy(matrix: Matrix, counted: Tally, level: float) -> Accuracy:
     """
     if matrix.hectares is not None:
         apart = np.abs(matrix.hectares - counted.hectares)
-        if np.nanmax(apart) > SAME_AREA * counted.hectares.sum():
-            c = int(np.nanargmax(apart))
+        assert matrix.rounding is not None
+        over = apart - np.maximum(SAME_AREA * counted.hectares, matrix.rounding)
+        if np.nanmax(over) > 0:
+            c = int(np.nanargmax(over))
             raise SampleError(
                 f"{matrix.path}: {matrix.hectares[c]:,.1f} ha of {matrix.classes.names[c]!r}, the "
-                f"map has {counted.hectares[c]:,.1f} ha; is it the matrix of another map?"
+                f"map has {counted.hectares[c]:,.1f} ha; they may differ by {SAME_AREA:.1%}, or by "
+                "what the file leaves to rounding. Is it the matrix of another map?"
             )
     return area_estimate.from_matrix(
         matrix.counts,

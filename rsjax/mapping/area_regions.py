@@ -4,8 +4,8 @@ Given how many units of each map class fell into a region, they are a random sam
 pixels there, and the map says how large that is: a stratified sample of the region, with the
 estimators of `area_estimate`. A pixel at the border has the weight of its share inside.
 
-Sources: Cochran 1977, Sampling Techniques, sect. 5A.8 and 5A.13 (stratification afterwards,
-subpopulations); Särndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, sect. 10.3.
+Sources: Cochran 1977, Sampling Techniques, ch. 5A (stratification afterwards, subpopulations);
+Särndal, Swensson and Wretman 1992, Model Assisted Survey Sampling, ch. 10.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def estimate(units: Units, share: np.ndarray, counted: Tally, names: tuple[str, 
     there = counted.hectares > 0
     thin = there & (number < area_estimate.LEAST)
     if share.sum() < LEAST:
-        return Estimates(count, why=f"{count} sample units lie in it, {LEAST} are needed")
+        parts = "" if share.sum() > count - 1e-6 else (
+            f" ({share.sum():.1f} by the shares of their pixels inside)")  # fmt: skip
+        return Estimates(count, why=f"{count} sample units lie in it{parts}, {LEAST} are needed")
     unseen = counted.hectares[thin].sum() / counted.hectares.sum()
     if unseen > JOINED:
         few = ", ".join(f"{names[c]} ({number[c]})" for c in np.flatnonzero(thin))
@@ -93,10 +95,8 @@ def estimate(units: Units, share: np.ndarray, counted: Tally, names: tuple[str, 
     stratum = group[mapped]
     in_stratum = np.bincount(units.stratum, minlength=len(units.pixels))
     fraction = (in_stratum / units.pixels)[units.stratum][inside]  # of the pixels that were drawn
-    sizes = np.bincount(stratum, minlength=len(areas))
-    population = sizes / (np.bincount(stratum, fraction, len(areas)) / sizes)
     accuracy = area_estimate.estimate(
-        stratum, mapped, units.reference[inside], areas, size, population=population,
+        stratum, mapped, units.reference[inside], areas, size, fraction=fraction,
         unit_areas=weight[inside], level=level,
     )  # fmt: skip
     return Estimates(count, accuracy, joined=tuple(names[c] for c in np.flatnonzero(joined)))

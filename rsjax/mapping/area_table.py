@@ -22,6 +22,7 @@ from rsjax.mapping.pixel_area import PixelAreas
 
 WHOLE = "whole map"  # in place of a region's name
 NO_CLASS = "(no class)"  # in place of a class's name
+PRINTED = 20  # regions; all are in the files
 _MANY = 300  # values; a table of rows by values would be larger than the block
 
 
@@ -197,13 +198,19 @@ def comma_separated(table: Sequence[dict[str, Any]]) -> str:
 
 def terminal(
     tallies: Sequence[Tally], nomenclature: Nomenclature, estimates: Sequence[Estimates] = ()
-) -> list[Table]:
-    """The tables to print: areas of each region, and the confusion matrix of a sample."""
+) -> list[Table | str]:
+    """What to print: areas of each region, and the confusion matrix of a sample."""
     none = [Estimates(0)] * len(tallies)
-    tables = [_areas(one, nomenclature, its)
-              for one, its in zip(tallies, estimates or none, strict=True)]  # fmt: skip
+    shown = list(zip(tallies, estimates or none, strict=True))[: PRINTED + 1]
+    parts: list[Table | str] = [_areas(one, nomenclature, its) for one, its in shown]
     whole = estimates[0].accuracy if estimates else None
-    return tables + ([_matrix(nomenclature, whole)] if whole else [])
+    return parts + unprinted(len(tallies) - 1) + ([_matrix(nomenclature, whole)] if whole else [])
+
+
+def unprinted(regions: int) -> list[str]:
+    """What to say of regions beyond those that are printed."""
+    left = regions - PRINTED
+    return [f"{left} more regions of {regions} are in the files"] if left > 0 else []
 
 
 def _areas(one: Tally, nomenclature: Nomenclature, its: Estimates) -> Table:

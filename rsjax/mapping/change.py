@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
-import pathlib
 from typing import Any
 
 import rasterio
 from rich.console import Console
 
 import rsjax
-from rsjax import sealed
 from rsjax.errors import ConfigError
+from rsjax.landcover import Nomenclature
 from rsjax.mapping import (
     area_table,
     change_chart,
@@ -20,11 +19,14 @@ from rsjax.mapping import (
     change_pair,
     change_table,
     landmap,
+    outputs,
     pixel_area,
     regions,
     writer,
 )
 from rsjax.mapping.sample_files import sha256
+
+ENDINGS = (".tif", ".tif.aux.xml", ".qml", ".png", ".csv", "_classes.csv", ".json", "_chart.png")
 
 
 def compare(
@@ -65,6 +67,11 @@ def compare(
     """
     prefix = _prefix(output)
     target = writer.check_output(f"{prefix}.tif", [os.fspath(before), os.fspath(after)])
+    outputs.check(
+        [f"{prefix}{end}" for end in ENDINGS],
+        [before, after, *nomenclature.split(","), to, crosswalk_before, crosswalk_after,
+         region_file],
+    )  # fmt: skip
     console = console or Console()
     with rasterio.Env(GDAL_CACHEMAX=landmap.CACHE_BYTES):
         crosswalks = crosswalk_before, crosswalk_after
@@ -86,36 +93,40 @@ def compare(
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
         chart = change_chart.png(every[0].hectares, pair.classes)
-        files, changes, absent = change_map.write(
-            target, pair, every[0].pixels, {"kind": "change", **about}
-        )
-    pairs = change_table.pair_rows(every, pair.classes)
-    by_class = change_table.class_rows(every, pair.classes)
-    found: dict[str, Any] = {
-        **about,
-        "grid": {"crs": pair.crs.to_string(), "transform": list(pair.transform)[:6],
-                 "shape": list(pair.shape)},
-        "pixel_area": {"method": areas.method, "ellipsoid": areas.ellipsoid},
-        "classes": dict(zip(map(str, pair.classes.codes), pair.classes.names, strict=True)),
-        "pixels": every[0].pixels.astype(int).tolist(),
-        "hectares": every[0].hectares.tolist(),
-        "overall_hectares": {one.name: change_table.overall(one.hectares) for one in every},
-        "pairs": pairs,
-        "by_class": by_class,
-        "pixels_without_class": absent,
-        "beyond_map": {one.name: one.outside for one in tallies[1:]},
-        "change_codes": dict(zip(map(str, changes.codes), changes.names, strict=True)),
-        "notes": list(pair.notes),
-    }  # fmt: skip
-    written = [pathlib.Path(f"{prefix}{end}")
-               for end in (".csv", "_classes.csv", ".json", "_chart.png")]  # fmt: skip
-    sealed.replace(written[0], area_table.comma_separated(pairs).encode())
-    sealed.replace(written[1], area_table.comma_separated(by_class).encode())
-    sealed.write_json(written[2], found)
-    sealed.replace(written[3], chart)
+        pairs = change_table.pair_rows(every, pair.classes)
+        by_class = change_table.class_rows(every, pair.classes)
+        found: dict[str, Any] = {
+            **about,
+            "grid": {"crs": pair.crs.to_string(), "transform": list(pair.transform)[:6],
+                     "shape": list(pair.shape)},
+            "pixel_area": {"method": areas.method, "ellipsoid": areas.ellipsoid},
+            "classes": dict(zip(map(str, pair.classes.codes), pair.classes.names, strict=True)),
+            "pixels": every[0].pixels.astype(int).tolist(),
+            "hectares": every[0].hectares.tolist(),
+            "overall_hectares": {one.name: change_table.overall(one.hectares) for one in every},
+            "pairs": pairs,
+            "by_class": by_class,
+            "beyond_map": {one.name: one.outside for one in tallies[1:]},
+            "notes": list(pair.notes),
+        }  # fmt: skip
+
+        def tables(changes: Nomenclature, absent: dict[str, int]) -> dict[str, bytes]:
+            found["pixels_without_class"] = absent
+            found["change_codes"] = dict(
+                zip(map(str, changes.codes), changes.names, strict=True)
+            )  # fmt: skip
+            stem = target.stem
+            return {
+                f"{stem}.csv": area_table.comma_separated(pairs).encode(),
+                f"{stem}_classes.csv": area_table.comma_separated(by_class).encode(),
+                f"{stem}.json": outputs.as_json(found),
+                f"{stem}_chart.png": chart,
+            }
+
+        files = change_map.write(target, pair, every[0].pixels, {"kind": "change", **about}, tables)
     for part in (*(f"note: {note}" for note in pair.notes),
                  *change_table.terminal(every, pair.classes),
-                 "\n".join(map(str, (*files, *written)))):  # fmt: skip
+                 "\n".join(map(str, files))):  # fmt: skip
         console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
     return found
 

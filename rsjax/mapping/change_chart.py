@@ -15,6 +15,7 @@ from rsjax.mapping import change_table
 
 GAIN, LOSS = "#3b7dd8", "#d9822b"
 ANNOTATED = 14  # classes, up to which cells have their number
+MOST = 24  # classes that are drawn; of more, those that changed least are one
 
 
 def png(hectares: np.ndarray, classes: Nomenclature) -> bytes:
@@ -25,23 +26,41 @@ def png(hectares: np.ndarray, classes: Nomenclature) -> bytes:
         classes: names.
 
     Returns:
-        The file; classes that neither map has are left out.
+        The file; classes that neither map has are left out, and of more than `MOST` those that
+        gained and lost least are drawn as one.
     """
-    shown = change_table.seen(hectares)
-    matrix = hectares[np.ix_(shown, shown)]
+    shown, matrix, rest = _joined(hectares)
     moved = matrix - np.diag(np.diag(matrix))
     top = float(max(moved.sum(axis=0).max(), moved.sum(axis=1).max()))
     unit, scale = next(((u, s) for u, s in (("million ha", 1e6), ("thousand ha", 1e3))
                         if top >= 10 * s), ("ha", 1.0))  # fmt: skip
     names = [textwrap.shorten(classes.names[c], 28, placeholder="…") for c in shown]
-    side = 1.6 + 0.62 * len(shown) if len(shown) <= ANNOTATED else 2.0 + 0.3 * len(shown)
+    names += [f"{rest} others"] if rest else []
+    side = 1.6 + 0.62 * len(names) if len(names) <= ANNOTATED else 2.0 + 0.3 * len(names)
     figure = Figure((side + 2 + 5.5, side + 0.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(side + 1.5, 5.0))
     _heat_map(figure, left, matrix / scale, names, unit)
     _bars(right, matrix / scale, names, unit)
+    if rest:
+        figure.suptitle(f"the {rest} classes that changed least are joined; changes from one of "
+                        "these to another are not shown", fontsize=9)  # fmt: skip
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
+
+
+def _joined(hectares: np.ndarray) -> tuple[list[int], np.ndarray, int]:
+    """Classes to draw, their matrix, and how many others its last row and column have."""
+    seen = change_table.seen(hectares)
+    if len(seen) <= MOST:
+        return seen, hectares[np.ix_(seen, seen)], 0
+    changed = (hectares.sum(axis=0) + hectares.sum(axis=1) - 2 * np.diag(hectares))[seen]
+    shown = sorted(np.array(seen)[np.argsort(-changed, kind="stable")[: MOST - 1]].tolist())
+    rest = [c for c in seen if c not in shown]
+    order = shown + rest
+    starts = np.arange(MOST)  # the last sum is that of all the rest
+    matrix = hectares[np.ix_(order, order)]
+    return shown, np.add.reduceat(np.add.reduceat(matrix, starts, 0), starts, 1), len(rest)
 
 
 def _heat_map(figure: Figure, axes: Axes, matrix: np.ndarray, names: list[str], unit: str) -> None:

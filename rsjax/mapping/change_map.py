@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,12 +53,23 @@ def nomenclature(pixels: np.ndarray, classes: Nomenclature) -> tuple[Nomenclatur
         source=f"classes and colours: {classes.source}; a change has the new class's colour with a "
         "quarter of the old one's",
         codes=(UNCHANGED, OTHER, *(base * (i + 1) + j + 1 for i, j in pairs)),
-        names=("unchanged", "other change",
-               *(f"{classes.names[i]} to {classes.names[j]}" for i, j in pairs)),
+        names=("unchanged", "other change", *_names(classes, pairs)),
         colours=(GREY, DARK, *(_mix(classes.colours[i], classes.colours[j]) for i, j in pairs)),
         parents=(None,) * (len(pairs) + 2),
     )  # fmt: skip
     return made, index
+
+
+def _names(classes: Nomenclature, pairs: list[tuple[int, int]]) -> list[str]:
+    """'forest to water'; where two pairs could be meant, with the codes of the classes."""
+    every = itertools.permutations(classes.names, 2)
+    spoken = collections.Counter(f"{old} to {new}" for old, new in every)
+    names = []
+    for i, j in pairs:
+        name = f"{classes.names[i]} to {classes.names[j]}"
+        codes = f" ({classes.codes[i]} to {classes.codes[j]})" if spoken[name] > 1 else ""
+        names.append(name + codes)
+    return names
 
 
 def _mix(old: str, new: str) -> str:
@@ -68,7 +82,8 @@ def write(
     pair: Pair,
     pixels: np.ndarray,
     provenance: dict[str, Any],
-) -> tuple[list[pathlib.Path], Nomenclature, dict[str, int]]:
+    more: Callable[[Nomenclature, dict[str, int]], Mapping[str, bytes]] = lambda *_: {},
+) -> list[pathlib.Path]:
     """Writes the map of changes and what lies beside it: see `rsjax.mapping.writer`.
 
     Args:
@@ -76,10 +91,12 @@ def write(
         pair: the two maps.
         pixels: (C, C) transition matrix of all of it.
         provenance: for its tags.
+        more: gives name and content of other files to be written beside it, all or none of them;
+            is told the map's nomenclature, and how many pixels have no class `before`, `after` and
+            in `both`.
 
     Returns:
-        The files, the map first; its nomenclature; and how many pixels have no class `before`,
-        `after` and in `both`.
+        The files, the map first.
 
     Raises:
         RsjaxError: it cannot be written, or the maps cannot be read; nothing is left then.
@@ -97,4 +114,4 @@ def write(
             absent["both"] += both
             absent["before"] += int(none[0].sum()) - both
             absent["after"] += int(none[1].sum()) - both
-        return out.finish(), made, absent
+        return out.finish(more(made, absent))

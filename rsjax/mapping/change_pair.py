@@ -117,7 +117,7 @@ def read(
             empty.
         to: nomenclature into which both are translated; '' where they have the same.
         crosswalks: for each map a CSV (from_code, to_code) that translates it, or ''. Without `to`
-            it leads to the nomenclature of the other.
+            it leads to the nomenclature of the other. It needs every class of the map's.
 
     Raises:
         SceneError: no maps, or grids that do not lie on each other; says how to warp one.
@@ -126,7 +126,9 @@ def read(
     names = named.split(",") if "," in named else [named, named]
     if len(names) != 2:
         raise NomenclatureError(f"--nomenclature={named}: expected one name, or BEFORE,AFTER")
-    maps = landmap.read_map(before, names[0].strip()), landmap.read_map(after, names[1].strip())
+    hint = "; NAME, (with the comma) is for the earlier map alone, ,NAME for the later"
+    maps = (landmap.read_map(before, names[0].strip(), hint),
+            landmap.read_map(after, names[1].strip(), hint))  # fmt: skip
     corners, shape, notes = _common_grid(*maps)
     classes, lookups, more = _common_classes(*maps, to, crosswalks)
     t = maps[0].transform
@@ -226,20 +228,27 @@ def _common_classes(
     else:
         found = ", ".join(name for name in NAMES if all(_reaches(one, name) for one in own))
         raise NomenclatureError(
-            f"{before.path} has classes of {own[0].name!r}, {after.path} of {own[1].name!r}, and "
-            "changes need one nomenclature. Translate both with --to=NAME (there are crosswalks "
-            f"from both to: {found or 'none'}), or one with a table of codes: "
+            f"{before.path} has classes of {own[0].name!r}, {after.path} of {own[1].name!r}"
+            f"{' with other codes or names' if own[0].name == own[1].name else ''}, and changes "
+            "need one nomenclature. Translate both with --to=NAME (there are crosswalks from both "
+            f"to: {found or 'none'}), or one with a table of codes: "
             "--crosswalk_before=FILE.csv or --crosswalk_after=FILE.csv (a line '# source: ...', "
             "then columns from_code,to_code; empty: left out)"
         )
     lookups, notes = [], []
-    for land_map, one, path in zip((before, after), own, crosswalks, strict=True):
+    sides = zip(("before", "after"), (before, after), own, crosswalks, strict=True)
+    for side, land_map, one, path in sides:
         if path:
-            lookup = one.crosswalk(target, crosswalk.read(pathlib.Path(path)))
+            lookup = crosswalk.of_file(pathlib.Path(path), one, target)
         elif _same(one, target):
             lookup = np.arange(IGNORE + 1, dtype=np.uint8)
         else:
-            lookup = one.crosswalk(target)
+            try:
+                lookup = one.crosswalk(target)
+            except NomenclatureError as error:
+                raise NomenclatureError(
+                    f"{land_map.path}: {error}; or translate it with --crosswalk_{side}=FILE.csv"
+                ) from error
         lookups.append(lookup)
         if left := [n for n, slot in zip(one.names, lookup, strict=False) if slot == IGNORE]:
             notes.append(f"{land_map.path}: classes that {target.name!r} has no place for count as "

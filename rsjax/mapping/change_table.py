@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rsjax.landcover import Nomenclature
-from rsjax.mapping.area_table import NO_CLASS, Tally
+from rsjax.mapping.area_table import NO_CLASS, PRINTED, Tally, unprinted
 
 WIDE = 10  # classes whose matrix fits a terminal
 
@@ -89,11 +89,11 @@ def overall(matrix: np.ndarray) -> dict[str, float]:
 
 
 def pair_rows(every: Sequence[Transitions], classes: Nomenclature) -> list[dict[str, Any]]:
-    """One row a region and pair of classes that occurs anywhere, and one for what has no class."""
+    """One row a region and pair of classes that occurs there, and one for what has no class."""
     rows: list[dict[str, Any]] = []
     for one in every:
         total, of_class = one.hectares.sum(), one.hectares.sum(axis=1)
-        for i, j in np.argwhere(every[0].pixels > 0).tolist():
+        for i, j in np.argwhere(one.pixels > 0).tolist():
             size = float(one.hectares[i, j])
             rows.append({
                 "region": one.name, "from_code": classes.codes[i], "from": classes.names[i],
@@ -128,9 +128,10 @@ def seen(matrix: np.ndarray) -> list[int]:
 
 def terminal(every: Sequence[Transitions], classes: Nomenclature) -> list[Table | str]:
     """What to print: the whole map's matrix, and for each region its classes and a summary."""
-    return [_matrix(every[0], classes)] + [
-        part for one in every for part in (_classes(one, classes), _summary(one))
-    ]
+    parts: list[Table | str] = [_matrix(every[0], classes)]
+    for one in every[: PRINTED + 1]:
+        parts += [_classes(one, classes), _summary(one)]
+    return parts + unprinted(len(every) - 1)
 
 
 def _matrix(one: Transitions, classes: Nomenclature) -> Table:

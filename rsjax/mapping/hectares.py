@@ -12,7 +12,7 @@ import rasterio
 from rich.console import Console
 
 import rsjax
-from rsjax import landcover, sealed
+from rsjax import landcover
 from rsjax.errors import ConfigError
 from rsjax.landcover import Nomenclature
 from rsjax.mapping import (
@@ -22,6 +22,7 @@ from rsjax.mapping import (
     area_table,
     assessment,
     landmap,
+    outputs,
     pixel_area,
     reference,
     regions,
@@ -29,7 +30,9 @@ from rsjax.mapping import (
 from rsjax.mapping.area_estimate import Accuracy
 from rsjax.mapping.area_matrix import Matrix
 from rsjax.mapping.area_table import Estimates, Tally
-from rsjax.mapping.sample_files import sha256
+from rsjax.mapping.sample_files import ENDING, sha256
+
+ENDINGS = (".csv", ".json", ".png")
 
 
 def measure(
@@ -77,6 +80,13 @@ def measure(
     if not 0 < level < 1:
         raise ConfigError(f"--level={level}, expected between 0 and 1, e.g. 0.95")
     prefix = output or f"{os.path.splitext(map_path or matrix)[0]}_area"
+    if not os.path.basename(prefix):
+        raise ConfigError(f"--output={output}: expected the beginning of names, e.g. {output}areas")
+    beside = pathlib.Path(sample).with_suffix(ENDING) if sample else ""
+    outputs.check(
+        [f"{prefix}{end}" for end in ENDINGS],
+        [map_path, nomenclature, region_file, sample, matrix, design, beside],
+    )
     console = console or Console()
     if not map_path:
         if region_file:
@@ -158,9 +168,9 @@ def _finish(
     }  # fmt: skip
     chart = area_chart.png(tallies[0], classes, accuracy)
     table = area_table.comma_separated(found["areas"]).encode()
-    sealed.replace(pathlib.Path(f"{prefix}.csv"), table)
-    sealed.write_json(pathlib.Path(f"{prefix}.json"), found)
-    sealed.replace(pathlib.Path(f"{prefix}.png"), chart)
+    contents = (table, outputs.as_json(found), chart)
+    files = [pathlib.Path(f"{prefix}{end}") for end in ENDINGS]
+    outputs.write(dict(zip(files, contents, strict=True)))
     for one in area_table.terminal(tallies, classes, estimates):
         console.print(one)
     if accuracy is not None:
@@ -179,9 +189,7 @@ def _finish(
             highlight=False,
             markup=False,
         )
-    console.print(
-        f"{prefix}.csv, {prefix}.json, {prefix}.png", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(", ".join(map(str, files)), highlight=False, markup=False, soft_wrap=True)
     return found
 
 

@@ -160,7 +160,7 @@ class LandMap:
         return np.where(absent, 0, codes).astype(np.int32)
 
 
-def read_map(path: str | os.PathLike[str], named: str = "") -> LandMap:
+def read_map(path: str | os.PathLike[str], named: str = "", hint: str = "") -> LandMap:
     """Opens a map that rsjax wrote, or any other GeoTIFF of class codes.
 
     Reads no pixels: codes are checked as blocks are read.
@@ -168,10 +168,11 @@ def read_map(path: str | os.PathLike[str], named: str = "") -> LandMap:
     Args:
         path: a GeoTIFF with one band.
         named: name of the nomenclature, or path of its CSV; only needed where the file has none.
+        hint: appended to messages that ask for another `named`.
 
     Raises:
-        SceneError: no GeoTIFF, several bands, no position, a nodata value that is also a class, no
-            nomenclature or another one than the file's.
+        SceneError: no GeoTIFF, several bands, no position, pixels of no size, a nodata value that
+            is also a class, no nomenclature or another one than the file's.
         NomenclatureError: no nomenclature of this name.
     """
     with open_raster(path) as raster:
@@ -182,7 +183,13 @@ def read_map(path: str | os.PathLike[str], named: str = "") -> LandMap:
                 f"{path}: no coordinate system or no transform, so pixels have no area; write them "
                 "into the file, e.g. with gdal_edit.py -a_srs ... -a_ullr ..."
             )
-        classes = _nomenclature(str(path), raster.tags().get(NOMENCLATURE_TAG, ""), named)
+        if not (np.isfinite(raster.transform).all() and raster.transform.determinant):
+            raise SceneError(
+                f"{path}: its pixels have no area, of a size of {raster.transform.a:g} x "
+                f"{raster.transform.e:g}; mend its transform, e.g. with gdal_edit.py -a_ullr ..."
+            )
+        tag = raster.tags().get(NOMENCLATURE_TAG, "")
+        classes = _nomenclature(str(path), tag, named, hint)
         if raster.nodata in classes.codes:
             name = classes.names[classes.codes.index(int(raster.nodata))]
             raise SceneError(
@@ -200,7 +207,7 @@ def read_map(path: str | os.PathLike[str], named: str = "") -> LandMap:
         )
 
 
-def _nomenclature(path: str, tag: str, named: str) -> Nomenclature:
+def _nomenclature(path: str, tag: str, named: str, hint: str) -> Nomenclature:
     inside = None
     if tag:
         try:
@@ -211,13 +218,13 @@ def _nomenclature(path: str, tag: str, named: str) -> Nomenclature:
     if inside is None and given is None:
         raise SceneError(
             f"{path}: does not say what its codes mean; name it with --nomenclature=NAME, one of "
-            f"{', '.join(nomenclature.NAMES)} or a .csv file"
+            f"{', '.join(nomenclature.NAMES)} or a .csv file{hint}"
         )
     both = inside is not None and given is not None
     if both and (inside.codes, inside.names) != (given.codes, given.names):  # type: ignore[union-attr]
         raise SceneError(
             f"{path}: was written with other codes or names than --nomenclature={named} has; "
-            "leave that out"
+            f"leave that out{hint}"
         )
     return inside or given  # type: ignore[return-value]
 

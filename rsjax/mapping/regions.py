@@ -17,7 +17,7 @@ from rasterio.windows import Window
 from rsjax import vectors
 from rsjax.errors import SceneError
 from rsjax.mapping import projections
-from rsjax.mapping.area_table import Counted, Tally, in_block
+from rsjax.mapping.area_table import WHOLE, Counted, Tally, in_block
 from rsjax.mapping.pixel_area import PixelAreas
 
 _PARTS = 200  # of the longest side of a polygon: no edge is longer when it is reprojected
@@ -35,8 +35,8 @@ def read(path: str | os.PathLike[str], land_map: Counted, field: str = "") -> di
         Region name -> shapely polygon or multipolygon, in the order of the file.
 
     Raises:
-        SceneError: an unreadable file, no such field, names that are missing or not unique,
-            features that are no valid polygons, or a rotated map.
+        SceneError: an unreadable file, no such field, names that are missing, not unique
+            or that of the whole map, features that are no valid polygons, or a rotated map.
     """
     if land_map.transform.b or land_map.transform.d:
         raise SceneError(
@@ -72,6 +72,11 @@ def _names(path: str | os.PathLike[str], found: vectors.Features, field: str) ->
     names = ["" if value is None else str(value).strip() for value in fields[chosen]]
     if "" in names:
         raise SceneError(f"{path}: feature {names.index('')} has no {chosen!r}; name every region")
+    if WHOLE in names:
+        raise SceneError(
+            f"{path}: feature {names.index(WHOLE)} is named {WHOLE!r}, as the tables call all of "
+            "the map; give it another name"
+        )
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise SceneError(
             f"{path}: {chosen!r} is not unique: {', '.join(repeated[:5])}; dissolve parts of one "

@@ -110,8 +110,11 @@ class MapWriter:
                 values = np.moveaxis(answers["probabilities"], -1, 0)
                 self._rasters["probabilities"].append(np.where(missing, np.uint8(ABSENT), values))
 
-    def finish(self) -> list[pathlib.Path]:
+    def finish(self, more: Mapping[str, bytes] | None = None) -> list[pathlib.Path]:
         """Writes what lies beside the map and gives all their final names.
+
+        Args:
+            more: name -> content of other files to be written beside it.
 
         Returns:
             The files, the map first.
@@ -131,6 +134,8 @@ class MapWriter:
             (made / f"{final.name}.aux.xml").write_text(categories(used))
             (made / self.output.with_suffix(".qml").name).write_text(qgis.style(self._classes))
             preview.draw(final, self._classes, made / self.output.with_suffix(".png").name)
+            for name, content in (more or {}).items():
+                (made / name).write_bytes(content)
             files = sorted(made.iterdir(), key=lambda path: path.name == self.output.name)
             for path in files:
                 sealed.sync(path)

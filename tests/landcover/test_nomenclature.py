@@ -434,9 +434,37 @@ def test_impossible_crosswalks(source, target, overrides, message):
 
 
 def test_a_crosswalk_without_an_entry_for_a_class_is_an_error():
+    level2 = load("corine_l2")
+    changed = dataclasses.replace(level2, parents=(None, *level2.parents[1:]))
+    with pytest.raises(NomenclatureError, match=r"without an entry: 11; .*'corine_l2': 111"):
+        changed.crosswalk(load("corine_l1"), {111: 1})
+
+
+def test_a_crosswalk_goes_by_classes_not_by_the_name_of_a_nomenclature():
+    mine = small(name="worldcover")
+    with pytest.raises(NomenclatureError, match="two nomenclatures of one name with other codes"):
+        mine.crosswalk(load("worldcover"))
+    with pytest.raises(NomenclatureError, match="'worldcover' has not the classes of rsjax's of"):
+        load("corine_l3").crosswalk(mine)
+    own = small(names=("forest", "water", "field")), small()
+    with pytest.raises(NomenclatureError, match="from 'small' to 'small', two nomenclatures of"):
+        own[0].crosswalk(own[1])
     changed = dataclasses.replace(load("corine_l3"), codes=(113, *CLC[1:]))
-    with pytest.raises(NomenclatureError, match=r"without an entry: 113; .*'corine_l3': 111"):
+    with pytest.raises(NomenclatureError, match=r"'corine_l3' has not the classes.*: corine_l1"):
         changed.crosswalk(load("worldcover"))
+    assert changed.crosswalk(load("corine_l1"))[:2].tolist() == [0, 0]  # by way of the parents
+    turned = small(codes=(3, 7, 900), names=("forest", "water", "field"), name="other")
+    assert small().crosswalk(turned)[:4].tolist() == [1, 0, 2, 255]
+
+
+def test_a_users_crosswalk_file_has_every_class_and_nothing_is_filled_in(tmp_path):
+    path = tmp_path / "mine.csv"
+    head = "# source: ours\nfrom_code,to_code\n"
+    path.write_text(head + "7,80\n3,\n900,40\n")
+    assert crosswalk.of_file(path, small(), load("worldcover"))[:4].tolist() == [7, 255, 3, 255]
+    path.write_text(head + "111,10\n")
+    with pytest.raises(NomenclatureError, match=r"classes without an entry: 112, 121.*mine.csv"):
+        crosswalk.of_file(path, load("corine_l3"), load("worldcover"))
 
 
 def test_every_crosswalk_file_is_complete_and_says_where_it_comes_from():

@@ -143,6 +143,7 @@ def test_regions_of_another_coordinate_system_add_up_to_the_map(tmp_path):
     [
         ({"names": ["a", "a"]}, "not unique: a; dissolve"),
         ({"names": ["a", ""]}, "feature 1 has no 'name'"),
+        ({"names": ["a", "whole map"]}, "feature 1 is named 'whole map', as the tables call all"),
         ({"field": "id"}, "no field 'name' for the names.*of: id"),
         ({"shapes": [shapely.box(0, 0, 1, 1), shapely.box(2, 2, 3, 3)]}, "no region meets the map"),
         ({"shapes": [shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]), shapely.box(0, 0, 1, 1)]},
@@ -309,8 +310,8 @@ def test_a_sample_drawn_from_another_map_is_estimated_by_its_own_strata(labelled
     assert found["sample"]["design"] == "strata are those of another map, map.tif (Stehman 2014)"
     # Areas are those of the reference, whichever map is assessed; accuracies are the new map's.
     for one, other in zip(found["areas"], old["areas"], strict=True):
-        assert one["adjusted_hectares"] == other["adjusted_hectares"]
-        assert one["adjusted_hectares_se"] == other["adjusted_hectares_se"]
+        for name in ("adjusted_hectares", "adjusted_hectares_se"):
+            assert one[name] == pytest.approx(other[name])
     accuracy = found["sample"]["overall_accuracy"]
     exact = (better[1:] == truth[1:]).mean()
     assert abs(accuracy["value"] - exact) < 3 * accuracy["se"]
@@ -384,6 +385,43 @@ def test_options_that_do_not_go_together_are_refused(labelled, tmp_path):
         hectares.measure(path, level=95)
     with pytest.raises(SceneError, match="unknown coordinate system 'EPSG:1'"):
         hectares.measure(path, sample=str(sample), sample_crs="EPSG:1")
+
+
+def test_files_that_are_read_are_not_written_over(tmp_path):
+    path = maps.write(tmp_path / "map.tif", maps.random_codes((9, 9)), tag="")
+    classes = tmp_path / "own.csv"
+    classes.write_bytes((ROOT / "rsjax" / "landcover" / "worldcover.csv").read_bytes())
+    (tmp_path / "link.json").symlink_to(box := tmp_path / "box.geojson")
+    box.write_text("{}")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for options, message in (
+        ({"nomenclature": str(classes), "output": str(tmp_path / "own")}, "own.csv, which is read"),
+        ({"region_file": str(box), "output": str(tmp_path / "link")}, "box.geojson, which is read"),
+        ({"sample": f"{tmp_path}/own.csv", "output": f"{tmp_path}/../{tmp_path.name}/own"}, "over"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            hectares.measure(path, **options)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(ConfigError, match=r"x.png is a folder; move it away"):
+        hectares.measure(path, nomenclature=str(classes), output=str(tmp_path / "x"))
+    assert not (tmp_path / "x.csv").exists()
+    with pytest.raises(ConfigError, match="expected the beginning of names"):
+        hectares.measure(path, nomenclature=str(classes), output=f"{tmp_path}/")
+
+
+def test_of_very_many_regions_the_first_are_printed():
+    one = area_table.Tally("r", np.ones(11), np.ones(11), 0, 0)
+    assert area_table.terminal([one] * 100, CLASSES)[-1] == "79 more regions of 99 are in the files"
+    assert len(area_table.terminal([one] * 100, CLASSES)) == area_table.PRINTED + 2
+    assert len(area_table.terminal([one] * 3, CLASSES)) == 3
+
+
+def test_a_map_whose_pixels_have_no_size_is_refused(tmp_path):
+    codes = maps.random_codes((9, 9))
+    path = maps.write(tmp_path / "flat.tif", codes, transform=Affine(30, 0, 5, 0, 0, 5))
+    with pytest.raises(SceneError, match="its pixels have no area, of a size of 30 x 0"):
+        landmap.read_map(path)
 
 
 def test_real_map_of_north_carolina(samples, tmp_path, capsys):

@@ -223,12 +223,26 @@ def test_other_levels_have_other_intervals():
         ({"counts": [[5, 1, 2], [1, 4, 2]]}, r"shape \(2, 3\)"),
         ({"areas": [1.0, 0.0]}, "expected positive"),
         ({"level": 95}, "between 0 and 1"),
+        ({"counts": [[0, 0], [0, 0]], "areas": [0, 0]}, "classes that all have the area 0"),
+        (
+            {"population": [6, 4], "names": ("forest", "water")},
+            "5 sample units of 'water', which has 4 pixels; a pixel is drawn once",
+        ),
     ],
 )
 def test_what_gives_no_honest_estimate_is_refused(change, message):
     given = {"counts": [[5, 1], [1, 4]], "areas": [1.0, 2.0], "design": "stratified", **change}
     with pytest.raises(SampleError, match=message):
         area_estimate.from_matrix(given.pop("counts"), given.pop("areas"), **given)
+
+
+def test_counts_of_a_matrix_take_no_memory_of_their_own():
+    """Of ten thousand million units each figure is what it is of a hundred; errors shrink."""
+    counts, areas = np.array([[40, 10], [20, 30]]), np.array([1.0, 2.0])
+    few, many = (area_estimate.from_matrix(k * counts, areas, design="simple")
+                 for k in (1, 10**8))  # fmt: skip
+    np.testing.assert_allclose(many.area.value, few.area.value, rtol=1e-12)
+    np.testing.assert_allclose(many.area.se, few.area.se * (49 / (50 * 10**8)) ** 0.5, rtol=1e-6)
 
 
 def test_indices_out_of_range_are_refused():

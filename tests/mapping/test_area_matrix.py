@@ -79,6 +79,17 @@ Cropland,0,0,3,25,2,0
         ("other,2", "water,2", "row 3: map 'water' is no class"),
         ("other,2,1,97,610228\n", "", "no row for map class 'other'"),
         ("forest,3,279,18", "forest,0,1,0", r"fewer than 2 sample units: 'forest' \(1\)"),
+        (OLOFSSON_2013, "# design: simple\nmap,a,b,hectares\na,0,0,0\nb,0,0,0\n", "area 0"),
+        (
+            OLOFSSON_2013,
+            """# design: stratified
+map,a,b,total,hectares
+a,5,4,9,10
+b,3,3,6,10
+total,8,7,15,20
+""",
+            "row and column 'total' are the sums of the others.*leave both out",
+        ),
     ],
 )
 def test_matrices_from_which_nothing_follows_are_refused(tmp_path, old, new, message):
@@ -114,4 +125,28 @@ def test_the_matrix_of_another_map_is_refused(tmp_path):
     path = maps.write(tmp_path / "map.tif", np.full((20, 20), 10, np.uint8))
     text = "# design: stratified\nmap,10,20,hectares\n10,9,1,500\n"
     with pytest.raises(SampleError, match=r"500.0 ha of 'Tree cover', the map has 3\d\.\d ha"):
+        hectares.measure(path, matrix=write(tmp_path, text))
+
+
+def test_the_area_of_a_rare_class_must_fit_too(tmp_path, capsys):
+    """0.4 ha of 0.7 ha is another map's, however small a part of all that is; 0.72 is rounded."""
+    codes = np.full((100, 50), 10, np.uint8)
+    codes[:4, :2] = 80
+    path = maps.write(tmp_path / "map.tif", codes)
+    text = "# design: stratified\nmap,10,80,hectares\n10,90,2,{}\n80,1,6,{}\n"
+    rows = hectares.measure(path, output=str(tmp_path / "a"))["areas"]
+    own = [next(row["hectares"] for row in rows if row["code"] == code) for code in (10, 80)]
+    for great, small in ((f"{own[0]:.0f}", f"{own[1]:.1f}"), (own[0] * 1.004, own[1] * 0.996)):
+        matrix = write(tmp_path, text.format(great, small))
+        assert hectares.measure(path, matrix=matrix)["sample"]["units"] == 99
+    for great, small in ((f"{own[0]:.0f}", "0.4"), (own[0] * 1.006, own[1])):
+        with pytest.raises(SampleError, match=r"they may differ by 0.5%, or by what the file"):
+            hectares.measure(path, matrix=write(tmp_path, text.format(great, small)))
+    capsys.readouterr()
+
+
+def test_more_units_than_the_map_has_pixels_are_refused(tmp_path):
+    path = maps.write(tmp_path / "map.tif", np.array([[10, 20]] * 4, np.uint8))
+    text = "# design: stratified\nmap,10,20\n10,9,1\n20,0,4\n"
+    with pytest.raises(SampleError, match="10 sample units of 'Tree cover', which has 4 pixels"):
         hectares.measure(path, matrix=write(tmp_path, text))

@@ -114,11 +114,34 @@ def test_units_of_another_maps_strata_weigh_what_they_stand_for(land):
     found = area_regions.estimate(units, share[at], counted(land, share), NAMES)
     each = (np.bincount(old) / np.array([150, 100, 90]))[old[at]]
     for c in range(3):
-        area = 0.0
+        area = variance = 0.0
         for g in range(3):
             own = (land[0][at] == g) & (share[at] > 0)
-            area += sizes[g] * np.average(land[1][at][own] == c, weights=each[own])
+            mean = np.average(land[1][at][own] == c, weights=each[own])
+            area += sizes[g] * mean
+            residual = each[own] / each[own].mean() * ((land[1][at][own] == c) - mean)
+            kept = 1 - 1 / each[own]  # of the finite population, each unit's own
+            n = own.sum()
+            variance += sizes[g] ** 2 / n / (n - 1) * (kept * residual**2).sum()
         assert found.accuracy.area.value[c] == pytest.approx(area, rel=1e-12)
+        assert found.accuracy.area.se[c] == pytest.approx(variance**0.5, rel=1e-12)
+
+
+def test_units_drawn_with_certainty_do_not_hide_the_spread_of_the_others():
+    """Of another map's strata 100 pixels are all drawn, and 60 of 9,900; all are one map class."""
+    random = np.random.default_rng(1)
+    at = np.concatenate([np.arange(100), random.choice(np.arange(100, 10_000), 60, replace=False)])
+    stratum, truth = (at >= 100).astype(int), (random.random(10_000) < 0.3).astype(int)[at]
+    nothing = np.zeros(160, int)
+    pixels = np.array([100, 9900])
+    units = Units(stratum, nothing, truth, np.ones(160), at, nothing, pixels.astype(float), pixels,
+                  ("A", "B"), "")  # fmt: skip
+    whole = Tally("r", np.array([1e4, 0]), np.array([1e4, 0]), 0, 0)
+    found = area_regions.estimate(units, np.ones(160), whole, ("a", "b")).accuracy.area
+    own = truth[100:]
+    expected = 9900 * ((1 - 60 / 9900) * own.var(ddof=1) / 60) ** 0.5
+    assert found.value[1] == pytest.approx(truth[:100].sum() + 9900 * own.mean(), rel=1e-12)
+    assert found.se[1] == pytest.approx(expected, rel=0.03)
 
 
 def test_too_few_units_are_said_and_rare_classes_joined(land):
@@ -128,6 +151,9 @@ def test_too_few_units_are_said_and_rare_classes_joined(land):
     found = area_regions.estimate(units, share, whole, NAMES)
     assert found.accuracy is None
     assert found.why == f"{int(share.sum())} sample units lie in it, 50 are needed"
+    halves = area_regions.estimate(units, share / 2, whole, NAMES).why
+    n = int(share.sum())
+    assert halves.startswith(f"{n} sample units lie in it ({n / 2} by the shares of their pixels")
     share = (units.mapped != 2).astype(float)
     share[-1] = 1  # a single unit of c
     some = Tally("r", np.full(3, np.nan), np.array([900.0, 100.0, 10.0]), 0, 0)

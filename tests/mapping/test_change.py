@@ -448,3 +448,114 @@ def test_regions_take_the_common_grid(tmp_path):
     pair = change_pair.read(before, after)
     with pytest.raises(SceneError, match="no such file"):
         regions.read(tmp_path / "none.gpkg", pair)
+
+
+def own_classes(folder, name, rows):
+    (folder / name).parent.mkdir(exist_ok=True)
+    lines = [f"{code},{called},#0000{code:02x}" for code, called in rows]
+    (folder / name).write_text("\n".join(["# source: ours", "code,name,colour", *lines]) + "\n")
+    return str(folder / name)
+
+
+def test_nomenclatures_of_one_name_are_not_taken_for_one(tmp_path):
+    old = own_classes(tmp_path, "a/classes.csv", [(1, "forest"), (2, "water")])
+    new = own_classes(tmp_path, "b/classes.csv", [(1, "water"), (2, "forest")])
+    path = maps.write(tmp_path / "map.tif", np.array([[1, 2]], np.uint8), tag="")
+    both = {"nomenclature": f"{old},{new}", "output": tmp_path / "x"}
+    with pytest.raises(NomenclatureError, match="of 'classes' with other codes or names, and chan"):
+        change.compare(path, path, **both)
+    with pytest.raises(
+        NomenclatureError, match=r"of one name.*or translate it with --crosswalk_after"
+    ):
+        change.compare(path, path, to=old, **both)
+    table = tmp_path / "table.csv"
+    table.write_text("# source: ours\nfrom_code,to_code\n1,2\n")
+    with pytest.raises(NomenclatureError, match=r"without an entry: 2\. Mend the file .*table.csv"):
+        change.compare(path, path, crosswalk_after=str(table), **both)
+    table.write_text("# source: ours\nfrom_code,to_code\n1,2\n2,1\n")
+    found = change.compare(path, path, crosswalk_after=str(table), **both)
+    assert found["pixels"] == [[0, 1], [1, 0]]
+
+
+def test_where_one_map_says_its_classes_the_message_says_how_to_name_the_others(tmp_path):
+    tagged = maps.write(tmp_path / "a.tif", np.array([[1, 2]], np.uint8), tag="corine_l1")
+    bare = maps.write(tmp_path / "b.tif", np.array([[10, 80]], np.uint8), tag="")
+    for named, message in (
+        ("worldcover", r"leave that out; NAME, \(with the comma\) is for the earlier map alone"),
+        ("", r"or a \.csv file; NAME, \(with the comma\) is for the earlier map alone, ,NAME for"),
+    ):
+        with pytest.raises(SceneError, match=message):
+            change.compare(tagged, bare, nomenclature=named, output=tmp_path / "x")
+
+
+def test_what_is_read_is_not_written_over_and_a_target_that_is_a_folder_leaves_nothing(tmp_path):
+    classes = own_classes(tmp_path, "own.csv", [(10, "a"), (80, "b")])
+    path = maps.write(tmp_path / "map.tif", np.array([[10, 80]], np.uint8), tag="")
+    table = tmp_path / "t_classes.csv"
+    table.write_text("# source: ours\nfrom_code,to_code\n10,10\n80,80\n")
+    (tmp_path / "z.csv").mkdir()
+    before = {file.name for file in tmp_path.iterdir()}
+    for name, options in (
+        ("own", {}),
+        ("t", {"crosswalk_after": str(table)}),
+        ("r", {"region_file": str(tmp_path / "r.json")}),
+        ("z", {}),
+    ):
+        (tmp_path / "r.json").write_text("{}")
+        with pytest.raises(ConfigError, match=r"over .*, which is read|is a folder"):
+            change.compare(path, path, nomenclature=classes, output=tmp_path / name, **options)
+    assert {file.name for file in tmp_path.iterdir()} == before | {"r.json"}
+
+
+def test_where_a_table_cannot_be_written_there_is_no_map_either(tmp_path, monkeypatch):
+    *_, before, after = two_maps(tmp_path)
+    monkeypatch.setattr(change.outputs, "as_json", lambda _: "no bytes")
+    with pytest.raises(TypeError):
+        change.compare(before, after, output=tmp_path / "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"before.tif", "after.tif"}
+
+
+def test_tables_have_the_pairs_of_each_region_and_the_terminal_some_of_the_regions():
+    moved = np.zeros((5, 5))
+    moved[0, 1] = 3
+    both = moved + np.diag([1.0, 0, 0, 0, 0])
+    classes = nomenclature.load("corine_l1")
+    every = [
+        change_table.Transitions(name, m, m, area_table.Tally(name, m.ravel(), m.ravel(), 0, 0))
+        for name, m in [("whole map", both), ("a", moved), ("b", 0 * moved)]
+    ]
+    rows = change_table.pair_rows(every, classes)
+    assert [(row["region"], row["pixels"]) for row in rows if row["from"] != "(no class)"] == [
+        ("whole map", 1), ("whole map", 3), ("a", 3)
+    ]  # fmt: skip
+    assert [row["region"] for row in rows if row["from"] == "(no class)"] == ["whole map", "a", "b"]
+    said = change_table.terminal([every[0]] + [every[1]] * 50, classes)
+    assert said[-1] == "30 more regions of 50 are in the files"
+    assert len(said) == 1 + 2 * 21 + 1
+
+
+def test_names_of_changes_that_could_mean_two_pairs_have_their_codes():
+    names = ("a", "a to b", "c", "b to c")
+    classes = nomenclature.Nomenclature("n", "", "", (1, 2, 3, 4), names, ("#000000",) * 4,
+                                        (None,) * 4)  # fmt: skip
+    pixels = np.zeros((4, 4))
+    pixels[0, 3] = pixels[1, 2] = pixels[0, 2] = 1
+    made, _ = change_map.nomenclature(pixels, classes)
+    assert made.names[2:] == ("a to c", "a to b to c (1 to 4)", "a to b to c (2 to 3)")
+
+
+def test_a_chart_of_many_classes_joins_those_that_changed_least():
+    random = np.random.default_rng(0)
+    sizes = random.random((60, 60))
+    sizes[40:] *= 1e-3
+    sizes[:, 40:] *= 1e-3
+    shown, matrix, rest = change.change_chart._joined(sizes)
+    assert (len(shown), matrix.shape, rest) == (23, (24, 24), 37)
+    assert matrix.sum() == pytest.approx(sizes.sum())
+    np.testing.assert_array_equal(matrix[:23, :23], sizes[np.ix_(shown, shown)])
+    left = [c for c in range(60) if c not in shown]
+    np.testing.assert_allclose(matrix[:23, 23], sizes[np.ix_(shown, left)].sum(axis=1))
+    np.testing.assert_allclose(matrix[23, :23], sizes[np.ix_(left, shown)].sum(axis=0))
+    found = change_table.components(sizes)
+    moved = found["gain"] + found["loss"]
+    assert moved[shown].min() > moved[left].max()
