@@ -23,6 +23,7 @@ from typing import Any
 import rasterio
 
 from rsjax.datasets.scene_area import Area
+from rsjax.errors import ConfigError
 from rsjax.mapping import (
     compute,
     ensemble,
@@ -57,6 +58,9 @@ class Options:
         confidence: what `map_confidence.tif` has, see `compute.CONFIDENCES`; 'none': no such file.
         probabilities: whether those of all classes are written.
         batch: windows computed at once; 0: by the device.
+
+    Raises:
+        ConfigError: a negative number that means nothing.
     """
 
     window: int = 0
@@ -65,6 +69,18 @@ class Options:
     confidence: str = "probability"
     probabilities: bool = False
     batch: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least, of_least in (
+            ("window", 0, "that of training"),
+            ("overlap", -1, "a quarter of the window"),
+            ("batch", 0, "by the device"),
+        ):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(
+                    f"--{name}={value}: expected {least} ({of_least}) or a number above it"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -160,6 +160,30 @@ def test_scenes_are_found_in_lists_and_folders_of_products(tmp_path):
             scene_names.shard(seven, wrong)
 
 
+def test_maps_never_replace_what_another_scene_of_the_list_is_made_of(listed):
+    folder, _ = listed
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def refused(text, names, **more):
+        write_list(folder, **more)
+        data = json.loads((folder / "scenes.json").read_text())
+        for scene, name in zip(data["scenes"], names, strict=False):
+            scene["id"] = name
+        (folder / "scenes.json").write_text(json.dumps(data))
+        with pytest.raises(ConfigError, match=text):
+            run(folder, ".")
+        assert not (folder / "manifest.jsonl").exists()
+        assert all(path.read_bytes() == was for path, was in before.items() if path.suffix != ".json")
+
+    refused(r"the map of scene c would replace \S*/c.tif, which is an input of", ("x", "y", "c"))
+    os.replace(folder / "b.tif", folder / "b_confidence.tif")
+    (folder / "b.tif").symlink_to("b_confidence.tif")
+    refused(r"scene b would replace \S*/b.tif", ("x", "b"))
+    for path in ("x.png", "y_probabilities.tif"):
+        labels = {"nomenclature": "worldcover", "raster": [path]}
+        refused(rf"scene {path[0]} would replace \S*/{path}", "xyz", labels=labels)
+
+
 def test_what_holds_for_all_scenes_is_told_once(listed):
     folder, _ = listed
     with pytest.raises(ConfigError, match=r"expected a folder, e.g. --output=maps"):

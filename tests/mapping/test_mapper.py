@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import identity
 import jax
@@ -196,7 +197,11 @@ def test_what_cannot_work_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
     fails(ConfigError, "tta='d5'", tta="d5")
     fails(ConfigError, "confidence='high'", confidence="high")
     fails(ConfigError, "overlap=8", overlap=8)
+    for name, value in (("window", -8), ("overlap", -2), ("batch", -1)):
+        fails(ConfigError, rf"--{name}={value}: expected (0|-1) \(", **{name: value})
     fails(ConfigError, "is a file of the scene", output="scene.tif")
+    picture = shutil.copy(scene, str(tmp_path / "map.png"))  # which the map's picture would replace
+    fails(ConfigError, "map.png is a file of the scene", output="map.tif", given=picture)
     fails(ConfigError, "expected the name of a file", output="map.png")
     other = identity.write(tmp_path / "other.tif", pixels, ("B02", "B03", "B4", "B08"))
     text = "band sentinel2_l2a/B04 is missing.*has B02, B03, B4, B08"
