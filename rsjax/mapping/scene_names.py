@@ -29,9 +29,7 @@ def find(listed: str) -> list[tuple[str, str]]:
     """
     listed = _file(listed)
     if os.path.isdir(listed):
-        found = [
-            (os.path.basename(path).removesuffix(".SAFE"), path) for path in _products(listed)
-        ]
+        found = [(os.path.basename(path).removesuffix(".SAFE"), path) for path in _products(listed)]
     elif not os.path.isfile(listed):
         raise SceneError(f"{listed}: no such file or folder; correct --scenes")
     elif scene_files.is_list(listed):
