@@ -71,12 +71,12 @@ def files(
             chosen[sensor] = _matched(where, item, sensor, there)
     if len(chosen) > 1:
         raise SceneError(
-            f"{where}: its files may be of {' or '.join(chosen)}, which the model takes both; name "
+            f"{where}: its files may be of {' or '.join(chosen)}, which are both wanted; name "
             f"them yourself, e.g. --scene={next(iter(chosen))}/B02=FILE"
         )
     if not chosen:
         raise SceneError(
-            f"{where}: no asset of STAC item {item.id} has a band of the model, which takes "
+            f"{where}: no asset of STAC item {item.id} has one of the bands that are wanted, "
             f"{', '.join(wanted)}; its platform is {_about(item) or 'not stated'}. Name the files "
             "yourself with --scene=B02=FILE if they have them"
         )

@@ -13,7 +13,7 @@ import rasterio
 from rsjax import predict
 from rsjax.errors import BundleError, ConfigError, DatasetError, SceneError
 from rsjax.input import on_beam
-from rsjax.mapping import compute, ensemble, many, mapper, scene_names
+from rsjax.mapping import compute, ensemble, many, mapper, scene_files, scene_names
 from rsjax.mapping.mapper import Options
 
 HOW = ((), (), Options(window=8, overlap=4, batch=4), False)
@@ -106,6 +106,16 @@ def test_a_list_becomes_maps_and_goes_on_where_it_stopped(listed, monkeypatch):
     identity.save(folder / "run", temperature=2.0)  # another model
     assert statuses(run(folder, shard="1/3")) == [("b", "made")]
     assert statuses(manifest(folder / "maps" / "manifest-1-of-3.jsonl")) == [("b", "made")]
+
+
+def test_a_list_may_have_any_name(listed):
+    folder, _ = listed
+    odd = folder.rename(folder.with_name(f"{folder.name}#1"))
+    (odd / "scenes.json").rename(odd / "mine#a.txt")
+    for name, given in scene_names.find(str(odd / "mine#a.txt")):
+        (layer,) = scene_files.layers([given], (), [f"sentinel2_l2a/{b}" for b in identity.BANDS])
+        assert (layer.path, layer.names[3]) == (str(odd / f"{name}.tif"), "sentinel2_l2a/B02")
+    assert scene_files.split("no#where") == ("no", "where")
 
 
 def test_scenes_of_many_widths_and_kinds_share_few_compilations(tmp_path, monkeypatch):
