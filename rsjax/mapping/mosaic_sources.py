@@ -49,7 +49,8 @@ class Source:
     def dates(self) -> list[str]:
         """ISO dates of the acquisition of its scene, as far as its provenance says."""
         found = self.about.get(provenance.SCENE_DATES)
-        return [str(day) for day in found] if isinstance(found, list) else []
+        listed = found if isinstance(found, list) else []
+        return [day for day in listed if isinstance(day, str)]
 
     @property
     def date(self) -> str:

@@ -1,5 +1,6 @@
 """Mosaics of maps against a loop over pixels."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -103,6 +104,13 @@ def test_unknown_dates_and_lacking_confidences_are_told(tmp_path):
     with rasterio.open(tmp_path / "out" / "m.tif") as raster:
         np.testing.assert_array_equal(raster.read(1), slowly(made, "last")[0])
     assert not (tmp_path / "out" / "m_confidence.tif").exists()
+
+
+def test_dates_that_are_none_are_not_known(tmp_path):
+    make(tmp_path, "a")
+    (source,), _ = mosaic_sources.open_sources([str(tmp_path / "a.tif")])
+    assert source.date == "2020-06-03"
+    assert dataclasses.replace(source, about={"scene_dates": [None, 3]}).date == ""
 
 
 def test_a_folder_gives_all_its_maps_whatever_their_names(tmp_path):
