@@ -19,6 +19,7 @@ BY = flags.DEFINE_string(
 NOMENCLATURE = flags.DEFINE_string(
     "nomenclature", "", "What codes mean, where the maps do not say: a name or a .csv.", **SHARED
 )
+SPARSE = flags.DEFINE_bool("sparse", False, "Also of maps far apart, with much between them empty.")
 AGAIN = "Nothing was left under the mosaic's name; the same command starts anew"
 
 
@@ -30,7 +31,9 @@ def main(argv: Sequence[str]) -> None:
     from rsjax.mapping import mosaic
 
     with doors.stoppable(AGAIN):
-        made = mosaic.write_mosaic(MAPS.value, OUTPUT.value, BY.value, NOMENCLATURE.value)
+        made = mosaic.write_mosaic(
+            MAPS.value, OUTPUT.value, BY.value, NOMENCLATURE.value, SPARSE.value
+        )
     for text in made.warnings:
         print(f"note: {text}")
     print(*made.files, sep="\n")

@@ -52,6 +52,14 @@ def is_name(name: str) -> bool:
     return bool(_SAFE.fullmatch(name) or _LANDSAT.fullmatch(name))
 
 
+def sensor_of(name: str) -> str:
+    """The sensor of a product, by its official name; '' where it is not known."""
+    if match := _SAFE.fullmatch(name):
+        return f"sentinel2_{match[1].lower()}"
+    match = _LANDSAT.fullmatch(name)
+    return _SATELLITES.get((match[1], match[2]), "") if match else ""
+
+
 def find(source: Source, folder: str, wanted: tuple[str, ...] = ()) -> Product:
     """The band files of a product folder.
 

@@ -138,6 +138,11 @@ def rasters(item: Any, sensor: str, keys: str = "") -> list[Asset]:
     ]
 
 
+def located(asset: Any) -> tuple[str, str]:
+    """Absolute path or URL of an item's asset, and the ending of its name; '' of no raster."""
+    return _local(asset.get_absolute_href() or asset.href), _ending(asset)
+
+
 def _is_raster(asset: Any) -> bool:
     return _ending(asset) != "" and not _PICTURES & set(asset.roles or ())
 
@@ -170,15 +175,16 @@ def _asset(item: Any, key: str, asset: Any, sensor: sensors.Sensor) -> Asset:
             f"STAC item {item.id}: asset {key} has bands of the scalings {sorted(stated)}, "
             "expected one; leave it out by --assets=REGEX"
         )
+    href, ending = located(asset)
     return Asset(
         item=item.id,
         key=key,
-        href=_local(asset.get_absolute_href() or asset.href),
+        href=href,
         bands=bands,
         size=fields.get("file:size"),
         checksum=str(fields.get("file:checksum") or "").lower(),
         scaling=next(iter(stated), None),
-        ending=_ending(asset),
+        ending=ending,
     )
 
 

@@ -139,7 +139,7 @@ def _items(path: str) -> list[Any]:
             )
         for item in found:
             if item.get_self_href() is None:  # then its paths are relative to this file
-                item.set_self_href(_beside(path, f"{item.id}.json"))
+                item.set_self_href(_beside(path, f"{item.id.replace('/', '_')}.json"))
         return found
     except DatasetError:
         raise

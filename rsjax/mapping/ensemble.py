@@ -49,10 +49,28 @@ class Members:
         """The nomenclature of all."""
         return self.models[0].classes()
 
-    @property
-    def patch(self) -> int:
-        """Side of the first model's patches of training, in pixels of its finest entry."""
-        return _patch(self.models[0].inputs)
+    def patch(self, scene: Scene) -> int:
+        """Side of the first model's patches of training, in pixels of a scene.
+
+        Args:
+            scene: opened for `inputs`.
+        """
+        return _patch(self.models[0].inputs) * self.factors(scene)[0]
+
+    def factors(self, scene: Scene) -> list[int]:
+        """Of each model, the side of the finest pixels that it takes, in pixels of a scene.
+
+        Args:
+            scene: opened for `inputs`.
+        """
+        return [
+            min(
+                entry.factor
+                for name, entry in scene.entries.items()
+                if _takes(model.inputs, groups, name, entry.spec)
+            )
+            for model, groups in zip(self.models, self.groups, strict=True)
+        ]
 
     def members(self, scene: Scene, window: int) -> list[tuple[Model, Inputs]]:
         """Each model with the entries of a scene that it takes.
@@ -62,9 +80,10 @@ class Members:
             window: side of a window in pixels of the scene.
         """
         found = []
-        for model, groups in zip(self.models, self.groups, strict=True):
+        each = zip(self.models, self.groups, self.factors(scene), strict=True)
+        for model, groups, factor in each:
             trained = model.inputs
-            grid = max(1, round(window * trained.grid[0] / _patch(trained)))
+            grid = max(1, round(window / factor * trained.grid[0] / _patch(trained)))
             every = scene.inputs(trained, window, grid)
             mine = {n: s for n, s in every.images.items() if _takes(trained, groups, n, s)}
             found.append((model, dataclasses.replace(every, images=mine)))

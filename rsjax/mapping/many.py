@@ -93,7 +93,8 @@ def map_all(
 
     Raises:
         SceneError: after all others: a scene failed.
-        RsjaxError: a list, model or option that cannot work.
+        RsjaxError: a list, model or option that cannot work, or a map that would replace a file
+            of a scene of the list; nothing is written.
     """
     folder = pathlib.Path(os.path.abspath(output))
     if storage.is_remote(output):
@@ -101,10 +102,12 @@ def map_all(
     if folder.suffix.lower() in (".tif", ".tiff") or folder.is_file():
         raise ConfigError(f"output={output}: of many scenes expected a folder, e.g. --output=maps")
     bands, units, options, download = how
+    found = scene_names.find(scenes)
+    scene_names.check_outputs(scenes, folder, [name for name, _ in found])
     jobs = [
         Job(name, given, str(folder / f"{name}.tif"), tuple(checkpoints), tuple(bands),
             tuple(units), options, download)
-        for name, given in scene_names.shard(scene_names.find(scenes), shard)
+        for name, given in scene_names.shard(found, shard)
     ]  # fmt: skip
     members = _loaded(tuple(checkpoints), _stamps(checkpoints))  # what is wrong is told once
     compute.check(options.tta, options.confidence, members.models[0].task.kind)

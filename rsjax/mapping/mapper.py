@@ -23,6 +23,7 @@ from typing import Any
 import rasterio
 
 from rsjax.datasets.scene_area import Area
+from rsjax.errors import ConfigError
 from rsjax.mapping import (
     compute,
     ensemble,
@@ -39,6 +40,7 @@ from rsjax.mapping.pieces import Piece, Plan, Run
 from rsjax.mapping.scene import Scene
 
 THREADS = 16  # that read, at most
+KEPT = 3  # networks that were compiled for scenes of other kinds; each holds the weights
 TELL_S = 10.0  # seconds between two words on how far it is
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,9 @@ class Options:
         confidence: what `map_confidence.tif` has, see `compute.CONFIDENCES`; 'none': no such file.
         probabilities: whether those of all classes are written.
         batch: windows computed at once; 0: by the device.
+
+    Raises:
+        ConfigError: a negative number that means nothing.
     """
 
     window: int = 0
@@ -65,6 +70,18 @@ class Options:
     confidence: str = "probability"
     probabilities: bool = False
     batch: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least, of_least in (
+            ("window", 0, "that of training"),
+            ("overlap", -1, "a quarter of the window"),
+            ("batch", 0, "by the device"),
+        ):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(
+                    f"--{name}={value}: expected {least} ({of_least}) or a number above it"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +213,11 @@ def make(planned: Planned) -> Made:
         waits["finishing"] += time.perf_counter() - start
     seconds = time.perf_counter() - begun
     pixels = opened.area.height * opened.area.width
-    known = [text for one in members.models for text in scene_check.notes(opened, one.inputs)]
+    known = [
+        text
+        for one, factor in zip(members.models, members.factors(opened), strict=True)
+        for text in scene_check.notes(opened.gsd_m * factor, one.inputs)
+    ]
     return Made(tuple(files), pixels, seconds, dict(waits), tuple(dict.fromkeys(known)))
 
 
@@ -206,12 +227,14 @@ def _network(members: Members, opened: Scene, plan: Plan, options: Options) -> N
     factors = {name: entry.factor for name, entry in opened.entries.items()}
     inputs = [one.to_json() for _, one in each]
     key = json.dumps([inputs, factors, plan.window, dataclasses.asdict(options)])
-    if key not in members.networks:
-        members.networks[key] = compute.compile_for(
-            each, factors, plan.window, tta=options.tta, confidence=options.confidence,
-            probabilities=options.probabilities, batch=options.batch,
-        )  # fmt: skip
-    return members.networks[key]
+    network = members.networks.pop(key, None) or compute.compile_for(
+        each, factors, plan.window, tta=options.tta, confidence=options.confidence,
+        probabilities=options.probabilities, batch=options.batch,
+    )  # fmt: skip
+    members.networks[key] = network  # the last that was used is the last of them
+    for old in list(members.networks)[:-KEPT]:
+        del members.networks[old]
+    return network
 
 
 def _threads() -> int:
@@ -221,7 +244,7 @@ def _threads() -> int:
 def _plan(members: Members, opened: Scene, options: Options) -> Plan:
     coarse = members.models[0].about["task"]["name"] != "segmentation"
     step, area = opened.step, opened.area
-    window = options.window or step * max(1, round(members.patch / step))
+    window = options.window or step * max(1, round(members.patch(opened) / step))
     overlap = options.overlap
     if overlap == -1:
         overlap = 0 if coarse else window // 4 // step * step

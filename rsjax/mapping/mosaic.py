@@ -44,7 +44,11 @@ class Made:
 
 
 def write_mosaic(
-    maps: Sequence[str], output: str | os.PathLike[str], by: str = "first", nomenclature: str = ""
+    maps: Sequence[str],
+    output: str | os.PathLike[str],
+    by: str = "first",
+    nomenclature: str = "",
+    sparse: bool = False,
 ) -> Made:
     """Writes one map of several.
 
@@ -55,6 +59,7 @@ def write_mosaic(
             the order given; 'date', the latest acquisition; 'confidence', the highest, for which
             each map has its `map_confidence.tif` beside it. Of equals the first one given.
         nomenclature: of maps that do not say it, see `landmap.read_map`.
+        sparse: whether it may be large and mostly empty, see `open_sources`.
 
     Raises:
         ConfigError: an unknown rule, or an output that is one of the maps.
@@ -64,7 +69,7 @@ def write_mosaic(
     """
     if by not in RULES:
         raise ConfigError(f"--by={by}: choose one of {', '.join(RULES)}")
-    sources, area = open_sources(maps, nomenclature)
+    sources, area = open_sources(maps, nomenclature, sparse)
     files = [file for one in sources for file in (one.land.path, one.confidence) if file]
     path = writer.check_output(output, files)
     confidence, warnings = _confidence(sources, by)

@@ -21,6 +21,9 @@ from rsjax.mapping import landmap, provenance, writer
 from rsjax.mapping.landmap import LandMap
 
 _BESIDE = ("_confidence", "_probabilities")
+_ENDINGS = (".tif", ".tiff")
+MANY = 2**26  # pixels of a mosaic that may be as empty as it likes
+EMPTY = 20  # times the pixels of the maps together; more is refused where there are many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Source:
     def dates(self) -> list[str]:
         """ISO dates of the acquisition of its scene, as far as its provenance says."""
         found = self.about.get(provenance.SCENE_DATES)
-        return [str(day) for day in found] if isinstance(found, list) else []
+        listed = found if isinstance(found, list) else []
+        return [day for day in listed if isinstance(day, str)]
 
     @property
     def date(self) -> str:
@@ -99,16 +103,21 @@ class Source:
         return sure
 
 
-def open_sources(maps: Sequence[str], nomenclature: str = "") -> tuple[list[Source], Area]:
+def open_sources(
+    maps: Sequence[str], nomenclature: str = "", sparse: bool = False
+) -> tuple[list[Source], Area]:
     """The maps of a mosaic, and its grid: that of the first, as far as all reach.
 
     Args:
         maps: GeoTIFFs of class codes, or folders of them.
         nomenclature: of maps that do not say it.
+        sparse: whether the mosaic may have more than `EMPTY` times the pixels of its maps, where
+            it has more than `MANY`.
 
     Raises:
         ConfigError: no maps, or one twice.
-        SceneError: maps of several grids or nomenclatures.
+        SceneError: maps of several grids or nomenclatures, far from each other, or with a
+            confidence beside them that is of another map.
     """
     paths = _paths(maps)
     lands = [landmap.read_map(path, nomenclature) for path in paths]
@@ -131,6 +140,8 @@ def open_sources(maps: Sequence[str], nomenclature: str = "") -> tuple[list[Sour
     a, b, c, d, e, f = tuple(first.transform)[:6]
     corner = rasterio.Affine(a, b, c + a * left + b * top, d, e, f + d * left + e * top)
     area = Area(first.crs, corner, height, width)
+    if not sparse:
+        _check_extent(area, lands)
     return [
         Source(land, row - top, col - left, provenance.read(land.path), *_confidence(land))
         for land, (row, col) in zip(lands, places, strict=True)
@@ -142,8 +153,10 @@ def _paths(maps: Sequence[str]) -> list[str]:
     found: list[str] = []
     for one in maps:
         if os.path.isdir(one):
-            inside = sorted(pathlib.Path(one).glob("*.tif"))
-            found += [str(path) for path in inside if not path.stem.endswith(_BESIDE)]
+            inside = sorted(
+                path for path in pathlib.Path(one).iterdir() if path.suffix.lower() in _ENDINGS
+            )
+            found += [str(path) for path in inside if not _is_beside(path)]
         else:
             found.append(one)
     if not found:
@@ -153,6 +166,38 @@ def _paths(maps: Sequence[str]) -> list[str]:
         if real.count(one) > 1:
             raise ConfigError(f"--maps: {path} is there twice; name each map once")
     return found
+
+
+def _is_beside(path: pathlib.Path) -> bool:
+    """Whether a file is no map but lies beside one: a map may have such a name too."""
+    base = path.stem.rpartition("_")[0]
+    if not path.stem.endswith(_BESIDE):
+        return False
+    with landmap.open_raster(path) as opened:
+        tags, scale = opened.tags(), opened.scales[0]
+    if scale == 1 / writer.STEPS:  # as rsjax writes them
+        return True
+    named = writer.NOMENCLATURE_TAG in tags
+    return not named and path.with_name(f"{base}{path.suffix}").is_file()
+
+
+def _check_extent(area: Area, lands: Sequence[LandMap]) -> None:
+    pixels = area.height * area.width
+    covered = sum(land.shape[0] * land.shape[1] for land in lands)
+    if pixels <= max(MANY, EMPTY * covered):
+        return
+    alone = max(lands, key=lambda land: _remoteness(land, lands))
+    raise SceneError(
+        f"the mosaic would have {area.height:,} x {area.width:,} pixels, {pixels / covered:,.0f} "
+        f"times those of its {len(lands)} maps together; the farthest off is {alone.path}. Name "
+        "the maps that lie together with --maps, or add --sparse if this is what you want"
+    )
+
+
+def _remoteness(land: LandMap, lands: Sequence[LandMap]) -> float:
+    """How far a map's corner lies from where most corners are."""
+    middle = np.median([one.transform[2::3][:2] for one in lands], axis=0)
+    return float(np.abs(np.array(land.transform[2::3][:2]) - middle).max())
 
 
 def _place(land: LandMap, first: LandMap) -> tuple[int, int]:
@@ -184,11 +229,18 @@ def _confidence(land: LandMap) -> tuple[str, str]:
         return "", ""
     with landmap.open_raster(path) as opened:
         kind = opened.tags().get(writer.MEANING_TAG, "").partition(":")[0]
+        about = opened.tags().get(writer.PROVENANCE_TAG)
         fits = (opened.shape, opened.transform) == (land.shape, land.transform)
         if not fits or opened.count != 1 or opened.dtypes[0] != "uint8" or not kind:
             raise SceneError(
                 f"{path}: {opened.count} bands of {opened.dtypes[0]}, {opened.height} x "
                 f"{opened.width} pixels, confidence {kind!r}; expected what rsjax.predict writes "
                 f"beside {land.path}, on its grid. Make the map again, or move the file away"
+            )
+    with landmap.open_raster(land.path) as opened:
+        if opened.tags().get(writer.PROVENANCE_TAG) != about:
+            raise SceneError(
+                f"{path}: its provenance is not that of {land.path}; it is of another map. Make "
+                "the map again, or move the file away"
             )
     return str(path), kind

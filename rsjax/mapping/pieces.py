@@ -17,7 +17,7 @@ import numpy as np
 
 from rsjax.datasets.scene_area import Area
 from rsjax.errors import BundleError
-from rsjax.mapping import compute, scene_rows
+from rsjax.mapping import compute, scene_rows, tiling
 from rsjax.mapping.compute import Network
 from rsjax.mapping.scene import Scene
 from rsjax.mapping.scene_rows import Rows
@@ -61,12 +61,17 @@ class Run:
     waits: dict[str, float]
     classes: int
 
+    @property
+    def width(self) -> int:
+        """Columns of arrays on the devices: rounded up, as each new width is compiled anew."""
+        return tiling.rounded(self.plan.columns.end - self.plan.columns.starts[0], self.scene.step)
+
     def pixels(self) -> Generator[Piece, None, None]:
         """Rows of the map, of windows that are blended."""
         plan, size = self.plan, self.scene.area
         left, network = plan.columns.starts[0], self.network
         starts = np.array(plan.columns.starts, np.int32)
-        shape = (plan.window, plan.columns.end - left, self.classes)
+        shape = (plan.window, self.width, self.classes)
         total = jax.device_put(np.zeros(shape, np.float32), network.everywhere)
         stops = [*plan.rows.starts[1:], size.height]
         for i, (band, rows) in enumerate(self._ahead()):
@@ -178,4 +183,13 @@ class Run:
                 held, low, high = more, start, until
             assert held is not None  # since the first window reaches beyond the first row
             rows = scene_rows.part(held, self.scene.entries, start - low, plan.window)
-            yield jax.device_put(rows.entries, self.network.everywhere), rows
+            wide = {
+                name: _widened(value, self.width // self.scene.entries[name].factor)
+                for name, value in rows.entries.items()
+            }
+            yield jax.device_put(wide, self.network.everywhere), rows
+
+
+def _widened(values: np.ndarray, width: int) -> np.ndarray:
+    """(bands, rows, columns) with columns of zeros, which no window reaches, up to a width."""
+    return np.pad(values, ((0, 0), (0, 0), (0, width - values.shape[2])))

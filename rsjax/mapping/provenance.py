@@ -1,7 +1,8 @@
 """What a map was made of and how: its tag, and the fingerprint that tells whether it is up to date.
 
 The fingerprint covers what decides the pixels: the models, the options, and of the scene its files
-with their sizes and times of change, and which band, unit and nodata value is taken from where.
+with their sizes and times of change, and which band, unit and nodata value is taken from where. It
+does not cover the version of rsjax.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def is_current(path: pathlib.Path, provenance: dict[str, Any]) -> bool:
-    """Whether a map is there, with all that lies beside it, as it would be made now."""
+    """Whether a map is there, with its confidence and probabilities, as it would be made now."""
     options = provenance["options"]
     files = [path]
     files += [writer.beside(path, "confidence")] if options["confidence"] != "none" else []
@@ -103,6 +104,9 @@ def is_current(path: pathlib.Path, provenance: dict[str, Any]) -> bool:
     if not all(file.is_file() for file in files):
         return False
     try:
-        return read(path).get(FINGERPRINT) == provenance[FINGERPRINT]
+        found, *others = (read(file) for file in files)
+        # Files of several makings lie together where an older one was interrupted.
+        whole = all(other == found for other in others)
+        return whole and found.get(FINGERPRINT) == provenance[FINGERPRINT]
     except SceneError:  # damaged: it is made anew
         return False

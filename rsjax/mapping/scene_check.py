@@ -56,12 +56,17 @@ def _check_band(scene: Scene, entry: Entry, band: str, values: np.ndarray) -> No
     )
 
 
-def notes(scene: Scene, inputs: Inputs) -> list[str]:
-    """What a user should know of a scene that can be mapped, as sentences."""
+def notes(gsd_m: float, inputs: Inputs) -> list[str]:
+    """What a user should know of a scene that can be mapped, as sentences.
+
+    Args:
+        gsd_m: side in metres of the finest pixels that the model takes of the scene.
+        inputs: what it was trained with.
+    """
     finest = min(inputs.images.values(), key=lambda spec: spec.gsd_m)
-    if 0.9 < scene.gsd_m / finest.gsd_m < 1.1:
+    if 0.9 < gsd_m / finest.gsd_m < 1.1:
         return []
     return [
-        f"the scene's pixels are {scene.gsd_m:.3g} m, those that the model learned from "
-        f"{finest.gsd_m:g} m: objects look {finest.gsd_m / scene.gsd_m:.2g} times as large to it"
+        f"the scene's pixels are {gsd_m:.3g} m, those that the model learned from "
+        f"{finest.gsd_m:g} m: objects look {finest.gsd_m / gsd_m:.2g} times as large to it"
     ]

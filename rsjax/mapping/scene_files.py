@@ -21,6 +21,7 @@ from rsjax.datasets.scene_list import BandFile, SceneList
 from rsjax.errors import DatasetError, SceneError
 from rsjax.mapping import scene_stac
 
+_JSON = (".json", ".geojson")
 _NAMED = re.compile(r"([\w/@,]+)=(.+)")
 
 
@@ -68,11 +69,11 @@ def layers(
     found: list[Layer] = []
     for one in given:
         match = _NAMED.fullmatch(one)
-        place = one.partition("#")[0]
+        place, scene_id = split(one)
         if os.path.isdir(place):
-            found += _folder(one, wanted)
-        elif place.lower().endswith((".json", ".geojson")) and os.path.isfile(place):
-            found += _described(one, wanted, units, download)
+            found += _folder(place, scene_id, wanted)
+        elif os.path.isfile(place) and (scene_id or place.lower().endswith(_JSON)):
+            found += _described(place, scene_id, wanted, units, download)
         elif match and not os.path.exists(one):
             found.append(Layer(match[2], tuple(match[1].split(","))))
         else:
@@ -97,23 +98,37 @@ def _named(path: str, bands: Sequence[str]) -> Layer:
     return Layer(path, tuple(bands) or tuple(name or "" for name in described))
 
 
-def _folder(given: str, wanted: Sequence[str]) -> list[Layer]:
+def split(given: str) -> tuple[str, str]:
+    """`PATH#ID` as path and id, which is '' where there is none; a path may have a # too."""
+    parts = given.split("#")
+    for count in range(len(parts), 0, -1):
+        path = "#".join(parts[:count])
+        if os.path.exists(path):
+            return path, "#".join(parts[count:])
+    return parts[0], "#".join(parts[1:])
+
+
+def is_item(given: str) -> bool:
+    """Whether a scene is one of STAC."""
+    path = split(given)[0]
+    return path.lower().endswith(_JSON) and os.path.isfile(path) and not is_list(path)
+
+
+def _folder(folder: str, scene_id: str, wanted: Sequence[str]) -> list[Layer]:
     """A product, or a scene of a list."""
-    folder, _, scene_id = given.partition("#")
     folder = os.path.abspath(folder)
     if os.path.isfile(os.path.join(folder, scene_list.FILE)):
-        return _listed(os.path.join(folder, scene_list.FILE), scene_id, _bare(wanted))
+        return _listed(os.path.join(folder, scene_list.FILE), scene_id, wanted)
     source, name = files.folder(os.path.dirname(folder)), os.path.basename(folder)
-    return _product(source, name, _bare(wanted))
+    return _product(source, name, wanted)
 
 
 def _described(
-    given: str, wanted: Sequence[str], units: Sequence[str], download: bool
+    path: str, scene_id: str, wanted: Sequence[str], units: Sequence[str], download: bool
 ) -> list[Layer]:
     """A scene of a list, or a STAC item."""
-    path, _, scene_id = given.partition("#")
     if is_list(path):
-        return _listed(os.path.abspath(path), scene_id, _bare(wanted))
+        return _listed(os.path.abspath(path), scene_id, wanted)
     return [
         Layer(file.path, file.bands, file.unit, date=file.date)
         for file in scene_stac.files(path, scene_id, wanted, units, download)
@@ -142,18 +157,15 @@ def read_list(path: str) -> SceneList:
     return scene_list.read(content, path, labelled=False)
 
 
-def _bare(wanted: Sequence[str]) -> tuple[str, ...]:
-    """Names without sensors."""
-    return tuple(dict.fromkeys(name.split("/")[1] for name in wanted))
-
-
-def _product(source: files.Source, name: str, wanted: tuple[str, ...]) -> list[Layer]:
-    found = products.find(source, name, wanted)
+def _product(source: files.Source, name: str, wanted: Sequence[str]) -> list[Layer]:
+    mine = [one for one in wanted if one.startswith(f"{products.sensor_of(name)}/")]
+    bare = tuple(dict.fromkeys(one.split("/")[1] for one in mine or wanted))
+    found = products.find(source, name, bare)
     made = _layers(source.path, found.files, found.sensor, found.unit, products.NODATA)
     return [dataclasses.replace(layer, date=found.date) for layer in made]
 
 
-def _listed(where: str, scene_id: str, wanted: tuple[str, ...]) -> list[Layer]:
+def _listed(where: str, scene_id: str, wanted: Sequence[str]) -> list[Layer]:
     given, folder = read_list(where), os.path.dirname(where)
     ids = [scene.id for scene in given.scenes]
     if scene_id not in ids and (scene_id or len(ids) > 1):

@@ -7,7 +7,7 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rsjax.datasets import stac_bands, stac_files, stac_items
@@ -71,12 +71,12 @@ def files(
             chosen[sensor] = _matched(where, item, sensor, there)
     if len(chosen) > 1:
         raise SceneError(
-            f"{where}: its files may be of {' or '.join(chosen)}, which the model takes both; name "
+            f"{where}: its files may be of {' or '.join(chosen)}, which are both wanted; name "
             f"them yourself, e.g. --scene={next(iter(chosen))}/B02=FILE"
         )
     if not chosen:
         raise SceneError(
-            f"{where}: no asset of STAC item {item.id} has a band of the model, which takes "
+            f"{where}: no asset of STAC item {item.id} has one of the bands that are wanted, "
             f"{', '.join(wanted)}; its platform is {_about(item) or 'not stated'}. Name the files "
             "yourself with --scene=B02=FILE if they have them"
         )
@@ -89,6 +89,20 @@ def files(
     date = when.date().isoformat() if when else ""
     names = [tuple(f"{sensor}/{b}" if b else "" for b in asset.bands) for asset in assets]
     return [StacFile(path, n, unit, date) for path, n in zip(paths, names, strict=True)]
+
+
+def local_files(where: str) -> Iterator[str]:
+    """Paths of all files of all items: where they are on this machine, or are got to.
+
+    Args:
+        where: a JSON file, as of `files`.
+
+    Raises:
+        DatasetError: no STAC.
+    """
+    for item in stac_items.read(where):
+        for key, asset in item.assets.items():
+            yield str(_place(where, item.id, key, *stac_bands.located(asset)))
 
 
 def _item(where: str, item_id: str) -> Any:
@@ -128,12 +142,11 @@ def _is_other(item: Any, sensor: str) -> bool:
 
 def _here(where: str, assets: Sequence[Asset], download: bool) -> list[str]:
     """Where the files are on this machine; gets those that are not, or refuses them."""
-    paths = {asset.key: pathlib.Path(asset.href) for asset in assets}
+    paths = {a.key: _place(where, a.item, a.key, a.href, a.ending) for a in assets}
     away = []
     for asset in assets:
         if stac_files.is_remote(asset.href):
-            folder = pathlib.Path(os.path.abspath(where)).parent / safe(asset.item)
-            path = paths[asset.key] = folder / f"{safe(asset.key)}{asset.ending}"
+            path = paths[asset.key]
             if not path.is_file() or asset.size not in (None, path.stat().st_size):
                 away.append(asset)
         elif not paths[asset.key].is_file():
@@ -151,6 +164,14 @@ def _here(where: str, assets: Sequence[Asset], download: bool) -> list[str]:
         logger.info("%s <- %s", paths[asset.key], stac_files.plain(asset.href))
         stac_files.download(asset, paths[asset.key])
     return [str(paths[asset.key]) for asset in assets]
+
+
+def _place(where: str, item: str, key: str, href: str, ending: str) -> pathlib.Path:
+    """Where the file of an asset is on this machine, or where it is got to from a server."""
+    if not stac_files.is_remote(href):
+        return pathlib.Path(href)
+    folder = pathlib.Path(os.path.abspath(where)).parent / safe(item)
+    return folder / f"{safe(key)}{ending}"
 
 
 def safe(name: str) -> str:

@@ -91,6 +91,17 @@ def cells(size: int, window: int, overlap: int, step: int = 1) -> Axis:
     return Axis(size, window, starts, np.ones((len(starts), window), np.float32))
 
 
+def rounded(width: int, step: int) -> int:
+    """A width that is not less, of few: eight to each doubling, so at most an eighth more.
+
+    Args:
+        width: pixels, a multiple of `step`.
+        step: of which the result is a multiple too.
+    """
+    unit = step * max(1, (1 << max(0, width.bit_length() - 4)) // step)
+    return -(-width // unit) * unit
+
+
 def mirrored(start: int, stop: int, size: int) -> np.ndarray:
     """Pixels of the scene that stand for start .. stop - 1: int64, each in [0, size).
 

@@ -58,6 +58,27 @@ def choose(
     return _plain(answer), f"{said_each} {how}"
 
 
+def wanted(said: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The bands to look for in a scene, which may lack others, by sensor.
+
+    Args:
+        said: as of `choose`.
+
+    Returns:
+        Of each sensor the 'sensor/band' names said, if it has any, or else its colours.
+    """
+    found = {}
+    for sensor in sensors.SENSORS.values():
+        full = {band.name: f"{sensor.name}/{band.name}" for band in sensor.bands}
+        asked = [one for one in said if one in full or one in full.values()]
+        if asked:
+            found[sensor.name] = [full.get(one, one) for one in dict.fromkeys(asked)]
+        elif not said:
+            colours = _nearest({name: name for name in full.values()}, sensor.name)
+            found[sensor.name] = list(_plain(colours))
+    return found
+
+
 def _find(names: Sequence[str], wanted: str) -> str:
     found = [name for name in names if wanted in (name, _bare(name))]
     if len(found) != 1:

@@ -19,7 +19,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from rsjax.mapping import area_table
+from rsjax.mapping import area_table, view_place
 from rsjax.mapping.area_table import Tally
 from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.view_scene import Picture
@@ -108,7 +108,7 @@ def _data(page: Page) -> dict[str, Any]:
         "cols": land_map.shape[1],
         "factor": page.factor,
         "transform": list(land_map.transform)[:6],
-        "degrees": land_map.crs.is_geographic,
+        "wgs84": view_place.is_wgs84(land_map.crs),
         "place": page.place,
         "meaning": page.meaning,
         "titles": {

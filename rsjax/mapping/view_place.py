@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from rasterio.crs import CRS
 
 from rsjax.mapping import projections
 from rsjax.mapping.landmap import LandMap
@@ -12,6 +13,11 @@ from rsjax.mapping.landmap import LandMap
 _NODES = (2, 3, 5, 9, 17, 33, 65, 129)
 _PIXELS = 0.1  # by which an interpolated place may be off
 _FINEST = 1e-7  # degrees, a centimetre: no grid is known better
+
+
+def is_wgs84(crs: CRS) -> bool:
+    """Whether x and y of a coordinate system are longitude and latitude of WGS 84 in degrees."""
+    return projections.transformer("EPSG:4326", crs) is None
 
 
 def lattice(land_map: LandMap) -> dict[str, Any] | None:

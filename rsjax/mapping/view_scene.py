@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from rasterio.windows import Window
 
 from rsjax.datasets import raster as rasters
 from rsjax.errors import DatasetError, SceneError
-from rsjax.mapping import landmap, scene_files, view_bands, view_layers, writer
+from rsjax.mapping import provenance, scene_files, view_bands, view_layers
 from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.scene_files import Layer
 
@@ -68,9 +67,10 @@ def draw(
         SensorError: bands that are not known, see `view_bands.choose`.
         DatasetError: files that are missing or damaged.
     """
-    layers = _layers(given, bands)
+    known = _known(land_map)
+    layers = _layers(given, bands, rgb, known)
     names = [name for layer in layers for name in layer.names if name]
-    chosen, said = view_bands.choose(names, rgb, _known(land_map))
+    chosen, said = view_bands.choose(names, rgb, known)
     where = [
         next((layer, layer.names.index(name) + 1) for layer in layers if name in layer.names)
         for name in chosen
@@ -99,26 +99,90 @@ def draw(
     return Picture(rgba, box, factor, said, tuple(boxes))
 
 
-def _layers(given: Sequence[str], bands: Sequence[str]) -> list[Layer]:
-    """The files with names of their bands; colour pictures need none."""
+def _layers(
+    given: Sequence[str],
+    bands: Sequence[str],
+    rgb: Sequence[str],
+    known: Sequence[str],
+) -> list[Layer]:
+    """The files with names of their bands; colour pictures need none.
+
+    Args:
+        given: the scene.
+        bands: names of those of files without names.
+        rgb: bands to draw; products and STAC items may lack others.
+        known: 'sensor/band' names of the map's model.
+    """
+    wanted = view_bands.wanted(rgb)
+    every = [name for names in wanted.values() for name in names]
     found = []
     for one in given:
         names: tuple[str, ...] = ()
-        if not bands and os.path.isfile(one):
+        kind = os.path.splitext(one)[1].lower()
+        if not bands and kind in rasters.DRIVERS and os.path.isfile(one):
             with rasters.open_raster(one) as opened:
                 of = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
                 named = tuple(of.get(meant, "") for meant in opened.colorinterp)
                 if not any(opened.descriptions) and set(_COLOURS) <= set(named):
                     names = named
-        found += [Layer(one, names)] if names else scene_files.layers([one], bands, ())
+        if names:
+            found.append(Layer(one, names))
+        elif scene_files.is_item(one):
+            found += _of_item(one, wanted, known, rgb)
+        else:
+            found += scene_files.layers([one], bands, every)
     return found
+
+
+def _of_item(
+    given: str, wanted: Mapping[str, Sequence[str]], known: Sequence[str], said: Sequence[str]
+) -> list[Layer]:
+    """A STAC item; it need not say its sensor where the picture is the same with any.
+
+    Args:
+        given: the item.
+        wanted: as of `view_bands.wanted`.
+        known: 'sensor/band' names; their sensors are tried before others.
+        said: names of the bands to draw in their order, or nothing.
+    """
+    likely = {name.rpartition("/")[0] for name in known}
+    errors = [SceneError(f"{given}: no sensor has the bands of --rgb; correct them")]
+    for among in (likely & set(wanted), set(wanted) - likely):
+        ways: dict[tuple[tuple[int, str, int], ...], list[list[Layer]]] = {}
+        for sensor in sorted(among):
+            try:
+                layers = scene_files.layers([given], (), wanted[sensor])
+            except SceneError as error:
+                errors.append(error)
+                continue
+            places = [(one.path, name, i) for one in layers for i, name in enumerate(one.names)]
+            order = {name: at for at, name in enumerate(wanted[sensor])}
+            drawn = tuple(sorted((order[name], path, i) for path, name, i in places if name))
+            ways.setdefault(drawn, []).append(layers)
+        most = [drawn for drawn in ways if len(drawn) == max(map(len, ways))]
+        if len(most) > 1:
+            raise SceneError(
+                f"{given}: its files may be of several sensors, of which other bands would be "
+                "drawn; name them, e.g. --scene=B04=FILE"
+            )
+        for drawn in most:
+            same = ways[drawn]
+            labels = said or _COLOURS  # nobody knows of which sensor
+            if len(same) == 1 or len(drawn) != len(labels):
+                return same[0]
+            return [
+                dataclasses.replace(one, names=tuple(
+                    next((labels[n] for n, path, at in drawn if (path, at) == (one.path, i)), "")
+                    for i in range(len(one.names))
+                )) for one in same[0]
+            ]  # fmt: skip
+    raise errors[-1]
 
 
 def _known(land_map: LandMap) -> list[str]:
     """'sensor/band' names of the model that a map was made with."""
-    with landmap.open_raster(land_map.path) as opened:
-        about = json.loads(opened.tags().get(writer.PROVENANCE_TAG) or "{}")
-    listed: Any = about.get("bands", []) if isinstance(about, dict) else []
+    listed: Any = provenance.read(land_map.path).get("bands")
+    listed = listed if isinstance(listed, list) else []
     return [name for name in listed if isinstance(name, str) and "/" in name]
 
 

@@ -159,8 +159,24 @@ def beside(output: pathlib.Path, name: str) -> pathlib.Path:
     return output.with_name(f"{output.stem}_{name}{output.suffix}")
 
 
+def files_of(output: pathlib.Path) -> list[pathlib.Path]:
+    """Every file that a map may consist of, the map first."""
+    return [
+        output,
+        beside(output, "confidence"),
+        beside(output, "probabilities"),
+        output.with_name(f"{output.name}.aux.xml"),
+        output.with_suffix(".qml"),
+        output.with_suffix(".png"),
+    ]
+
+
 def check_output(output: str | os.PathLike[str], scene: Sequence[str]) -> pathlib.Path:
     """The path of a map to be; refuses another extension, and names that the scene's files have.
+
+    Args:
+        output: the map.
+        scene: files that are read, none of which the map or what lies beside it may replace.
 
     Raises:
         ConfigError: says which.
@@ -169,7 +185,7 @@ def check_output(output: str | os.PathLike[str], scene: Sequence[str]) -> pathli
     if path.suffix.lower() not in (".tif", ".tiff") or path.is_dir():
         raise ConfigError(f"output={output}: expected the name of a file, e.g. map.tif")
     taken = {os.path.realpath(file) for file in scene}
-    for one in (path, beside(path, "confidence"), beside(path, "probabilities")):
+    for one in files_of(path):
         if os.path.realpath(one) in taken:
             raise ConfigError(f"output={output}: {one} is a file of the scene; choose another name")
     return path

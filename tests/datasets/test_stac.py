@@ -253,7 +253,9 @@ def test_items_come_from_a_file_a_collection_or_a_folder(folder, tmp_path):
     other.mkdir()
     (other / "a.json").write_text(json.dumps({"type": "FeatureCollection", "features": [loose]}))
     (other / "b.json").write_text(json.dumps(loose | {"id": "another"}))
-    for where, ids in (("a.json", ["one"]), ("", ["another", "one"])):
+    nested = {"type": "FeatureCollection", "features": [loose | {"id": "x/y"}]}
+    (other / "c.json").write_text(json.dumps(nested))
+    for where, ids in (("a.json", ["one"]), ("c.json", ["x/y"]), ("", ["another", "one", "x/y"])):
         items = stac_items.read(str(other / where))
         assert [one.id for one in items] == ids
         (asset,) = stac_bands.match(items[0], S2, ("B02",))

@@ -64,6 +64,39 @@ def test_an_ensemble_averages_probabilities_of_models_with_other_bands(tmp_path,
     np.testing.assert_allclose(found[:, 6:14, 10:18] * 0.004, mean, atol=0.0021)
 
 
+def test_each_model_of_an_ensemble_sees_pixels_of_its_own_size(tmp_path, monkeypatch):
+    low = ("B05", "B06", "B07", "B8A")
+    rng = np.random.default_rng(1)
+    scene = [
+        identity.write(tmp_path / "fine.tif", identity.values(rng, (32, 32))),
+        identity.write(tmp_path / "low.tif", identity.values(rng, (16, 16)), low, side=20.0),
+    ]
+    spec = ImageSpec(L2A, low, 8, 8, "uint16", "reflectance", 20.0)
+    fine, coarse = (
+        ensemble.load(identity.save(tmp_path / name, monkeypatch, specs))
+        for name, specs in (("fine", None), ("low", {"s2_20m": spec}))
+    )
+
+    def seen(members):
+        """Of each model: pixels of a window, of the model's grid, and what the user is told."""
+        planned = mapper.plan_map(members, scene, tmp_path / "map.tif", (), ["reflectance"])
+        each = members.members(planned.opened, planned.plan.window)
+        return planned.plan.window, [
+            (*(image.height for image in inputs.images.values()), inputs.grid[0])
+            for _, inputs in each
+        ], members.factors(planned.opened)  # fmt: skip
+
+    assert seen(fine) == (8, [(8, 8)], [1])
+    assert seen(coarse) == (8, [(8, 8)], [1])  # alone, the scene has its pixels
+    both = ensemble.load([fine.folders[0], coarse.folders[0]])
+    assert seen(both) == (8, [(8, 8), (4, 4)], [1, 2])
+    both = ensemble.load([coarse.folders[0], fine.folders[0]])  # the first one's patches
+    assert seen(both) == (16, [(8, 8), (16, 16)], [2, 1])
+    made = mapper.write_map(both.folders, scene, tmp_path / "map.tif", (), ["reflectance"],
+                            Options(batch=4))  # fmt: skip
+    assert made.warnings == ()  # nothing looks larger to either than in training
+
+
 def test_entries_that_models_share_are_read_once(tmp_path, monkeypatch):
     first = member(tmp_path / "one", monkeypatch, ("B02", "B03", "B04", "B08"), 1.0)
     second = member(tmp_path / "two", monkeypatch, ("B08", "B05", "B02", "B03"), 1.0)

@@ -1,5 +1,6 @@
 """Lists of scenes to maps: each once, resumed by scene, on hosts and with Beam."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import rasterio
 from rsjax import predict
 from rsjax.errors import BundleError, ConfigError, DatasetError, SceneError
 from rsjax.input import on_beam
-from rsjax.mapping import compute, many, mapper, scene_names
+from rsjax.mapping import compute, ensemble, many, mapper, scene_files, scene_names
 from rsjax.mapping.mapper import Options
 
 HOW = ((), (), Options(window=8, overlap=4, batch=4), False)
@@ -91,6 +92,10 @@ def test_a_list_becomes_maps_and_goes_on_where_it_stopped(listed, monkeypatch):
     assert (folder / "maps" / "a.tif").stat().st_mtime_ns == kept
     assert statuses(run(folder)) == [(name, "kept") for name in NAMES]
 
+    other = folder / "maps" / "c_confidence.tif"
+    other.write_bytes((folder / "maps" / "a_confidence.tif").read_bytes())  # of another map
+    assert statuses(run(folder)) == [("a", "kept"), ("b", "kept"), ("c", "made")]
+
     os.utime(folder / "a.tif", ns=(1, 1))  # another file, as far as anyone can tell
     with monkeypatch.context() as patch:
         patch.setattr(mapper, "make", interrupt)
@@ -101,6 +106,37 @@ def test_a_list_becomes_maps_and_goes_on_where_it_stopped(listed, monkeypatch):
     identity.save(folder / "run", temperature=2.0)  # another model
     assert statuses(run(folder, shard="1/3")) == [("b", "made")]
     assert statuses(manifest(folder / "maps" / "manifest-1-of-3.jsonl")) == [("b", "made")]
+
+
+def test_a_list_may_have_any_name(listed):
+    folder, _ = listed
+    odd = folder.rename(folder.with_name(f"{folder.name}#1"))
+    (odd / "scenes.json").rename(odd / "mine#a.txt")
+    for name, given in scene_names.find(str(odd / "mine#a.txt")):
+        (layer,) = scene_files.layers([given], (), [f"sentinel2_l2a/{b}" for b in identity.BANDS])
+        assert (layer.path, layer.names[3]) == (str(odd / f"{name}.tif"), "sentinel2_l2a/B02")
+    assert scene_files.split("no#where") == ("no", "where")
+
+
+def test_scenes_of_many_widths_and_kinds_share_few_compilations(tmp_path, monkeypatch):
+    rng = np.random.default_rng(4)
+    run_of = [str(identity.save(tmp_path / "run", monkeypatch))]
+    members = ensemble.load(run_of)
+    widths = (65, 66, 67, 70, 71)
+    for i, width in enumerate(widths):
+        pixels = identity.values(rng, (9, width))
+        scene = identity.write(tmp_path / "scene.tif", pixels)
+        planned = mapper.plan_map(members, [scene], tmp_path / f"{i}.tif", (), ["reflectance"],
+                                  HOW[2])  # fmt: skip
+        mapper.make(planned)
+        np.testing.assert_array_equal(codes(tmp_path / f"{i}.tif"), 10 * (1 + pixels.argmax(0)))
+    (network,) = members.networks.values()
+    assert (network.add._cache_size(), network.finish._cache_size()) == (1, 1)
+    for window in (8, 16, 24, 32):  # as if of other kinds; nothing is compiled
+        plan = dataclasses.replace(planned.plan, window=window)
+        mapper._network(members, planned.opened, plan, planned.options)
+    assert len(members.networks) == mapper.KEPT
+    assert network not in members.networks.values()
 
 
 def interrupt(_):
@@ -158,6 +194,30 @@ def test_scenes_are_found_in_lists_and_folders_of_products(tmp_path):
     for wrong in ("3/3", "1", "a/b"):
         with pytest.raises(ConfigError, match="expected i/n"):
             scene_names.shard(seven, wrong)
+
+
+def test_maps_never_replace_what_another_scene_of_the_list_is_made_of(listed):
+    folder, _ = listed
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.suffix == ".tif"}
+
+    def refused(text, names, **more):
+        write_list(folder, **more)
+        data = json.loads((folder / "scenes.json").read_text())
+        for scene, name in zip(data["scenes"], names, strict=False):
+            scene["id"] = name
+        (folder / "scenes.json").write_text(json.dumps(data))
+        with pytest.raises(ConfigError, match=text):
+            run(folder, ".")
+        assert not (folder / "manifest.jsonl").exists()
+        assert all(path.read_bytes() == was for path, was in before.items())
+
+    refused(r"the map of scene c would replace \S*/c.tif, which is an input of", ("x", "y", "c"))
+    os.replace(folder / "b.tif", folder / "b_confidence.tif")
+    (folder / "b.tif").symlink_to("b_confidence.tif")
+    refused(r"scene b would replace \S*/b.tif", ("x", "b"))
+    for path in ("x.png", "y_probabilities.tif"):
+        labels = {"nomenclature": "worldcover", "raster": [path]}
+        refused(rf"scene {path[0]} would replace \S*/{path}", "xyz", labels=labels)
 
 
 def test_what_holds_for_all_scenes_is_told_once(listed):

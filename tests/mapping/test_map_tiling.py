@@ -41,6 +41,16 @@ def test_mirroring_is_numpys_symmetric():
         np.testing.assert_array_equal(found, np.pad(image, (7, 9), mode="symmetric"))
 
 
+def test_widths_are_rounded_to_few():
+    for step in (1, 2, 6):
+        widths = np.arange(step, 12_000, step)
+        found = np.array([tiling.rounded(int(width), step) for width in widths])
+        assert (found >= widths).all()
+        assert (found % step == 0).all()
+        assert (found - widths < np.maximum(widths / 8, step)).all()
+        assert len(set(found)) < 100
+
+
 def test_cells_cover_the_scene_with_windows_around_them():
     axis = tiling.cells(25, 12, 4)
     assert axis.starts == (-2, 6, 14, 22)

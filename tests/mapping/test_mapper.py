@@ -12,7 +12,7 @@ from rsjax.datasets.info import ImageSpec
 from rsjax.errors import BundleError, ConfigError, SensorError
 from rsjax.input.preprocess import Inputs, preprocess
 from rsjax.landcover import Nomenclature
-from rsjax.mapping import compute, mapper, tiling
+from rsjax.mapping import compute, mapper, tiling, writer
 from rsjax.mapping.mapper import Options
 
 pytestmark = pytest.mark.once
@@ -196,7 +196,12 @@ def test_what_cannot_work_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
     fails(ConfigError, "tta='d5'", tta="d5")
     fails(ConfigError, "confidence='high'", confidence="high")
     fails(ConfigError, "overlap=8", overlap=8)
+    for name, value in (("window", -8), ("overlap", -2), ("batch", -1)):
+        fails(ConfigError, rf"--{name}={value}: expected (0|-1) \(", **{name: value})
     fails(ConfigError, "is a file of the scene", output="scene.tif")
+    for beside in ("map.png", "map.qml", "map.tif.aux.xml", "map_confidence.tif"):
+        with pytest.raises(ConfigError, match=f"{beside} is a file of the scene"):
+            writer.check_output(tmp_path / "map.tif", [str(tmp_path / beside)])
     fails(ConfigError, "expected the name of a file", output="map.png")
     other = identity.write(tmp_path / "other.tif", pixels, ("B02", "B03", "B4", "B08"))
     text = "band sentinel2_l2a/B04 is missing.*has B02, B03, B4, B08"

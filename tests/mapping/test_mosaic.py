@@ -1,6 +1,8 @@
 """Mosaics of maps against a loop over pixels."""
 
+import dataclasses
 import json
+import pathlib
 import subprocess
 import sys
 import tracemalloc
@@ -41,7 +43,8 @@ def make(folder, name, dated=True, kind="probability", confidence=True, seed=5, 
         beside = area_maps.write(folder / f"{name}_confidence.tif", sure, transform=transform,
                                  tag="", nodata=255)  # fmt: skip
         with rasterio.open(beside, "r+") as raster:
-            raster.update_tags(RSJAX_CONFIDENCE=f"{kind}: as said")
+            tags = {"RSJAX_CONFIDENCE": f"{kind}: as said", "RSJAX_PROVENANCE": json.dumps(about)}
+            raster.update_tags(**tags)
     return codes, sure
 
 
@@ -103,6 +106,40 @@ def test_unknown_dates_and_lacking_confidences_are_told(tmp_path):
     assert not (tmp_path / "out" / "m_confidence.tif").exists()
 
 
+def test_dates_that_are_none_are_not_known(tmp_path):
+    make(tmp_path, "a")
+    (source,), _ = mosaic_sources.open_sources([str(tmp_path / "a.tif")])
+    assert source.date == "2020-06-03"
+    assert dataclasses.replace(source, about={"scene_dates": [None, 3]}).date == ""
+
+
+def test_a_folder_gives_all_its_maps_whatever_their_names(tmp_path):
+    make(tmp_path, "a")
+    codes = np.full((4, 5), 10, np.uint8)
+    for name in ("b.tiff", "C.TIF", "low_confidence.tif", "own.tif"):
+        area_maps.write(tmp_path / name, codes, tag="" if name == "own.tif" else "worldcover")
+    area_maps.write(tmp_path / "own_confidence.tif", codes, tag="")  # whose meaning nobody says
+    for name in ("a", "gone"):  # the second without its map
+        beside = area_maps.write(tmp_path / f"{name}_probabilities.tif", codes, tag="")
+        with rasterio.open(beside, "r+") as raster:
+            raster.scales = (1 / writer.STEPS,)
+    found = [pathlib.Path(path).name for path in mosaic_sources._paths([str(tmp_path)])]
+    assert found == ["C.TIF", "a.tif", "b.tiff", "low_confidence.tif", "own.tif"]
+
+
+def test_a_mosaic_that_is_nearly_all_empty_is_made_only_where_it_is_asked_for(tmp_path):
+    codes = np.full((6, 6), 10, np.uint8)
+    paths = [
+        str(area_maps.write(tmp_path / f"{i}.tif", codes, transform=shifted(at, at)))
+        for i, at in enumerate((0, 300_000, 6))
+    ]
+    text = r"300,006 x 300,006 pixels, .*off is \S*/1.tif. .*--sparse"
+    with pytest.raises(SceneError, match=text):
+        mosaic.write_mosaic(paths, tmp_path / "m.tif")
+    assert mosaic_sources.open_sources(paths, sparse=True)[1].height == 300_006
+    mosaic.write_mosaic(paths[::2], tmp_path / "m.tif")  # half empty
+
+
 def test_memory_does_not_follow_the_height(tmp_path, monkeypatch):
     monkeypatch.setattr(mosaic, "ROWS", 64)
     peaks = []
@@ -156,6 +193,9 @@ def test_maps_that_do_not_fit_are_refused_and_leave_nothing(tmp_path):
     with rasterio.open(tmp_path / "b_confidence.tif", "r+") as raster:
         raster.write(np.full(raster.shape, writer.ABSENT, np.uint8), 1)
     fails(SceneError, "where the map has a class", by="confidence")
+    with rasterio.open(tmp_path / "b_confidence.tif", "r+") as raster:
+        raster.update_tags(RSJAX_PROVENANCE="{}")
+    fails(SceneError, r"b_confidence.tif: its provenance is not that of \S*b.tif")
 
 
 def test_the_command(tmp_path):

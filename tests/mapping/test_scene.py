@@ -204,7 +204,7 @@ def test_units_are_stated_once_and_checked_against_the_values(tmp_path):
             scene_check.check_values(open_scene([path], takes), pool)
         scene_check.check_values(open_scene([path], takes, unit=("reflectance",)), pool)
     far = open_scene([identity.write(tmp_path / "c.tif", pixels(2), FINE, side=30.0)], takes)
-    assert "30 m" in scene_check.notes(far, takes)[0]
+    assert "30 m" in scene_check.notes(far.gsd_m, takes)[0]
 
 
 def test_products_bring_their_unit_and_lists_their_names(tmp_path):

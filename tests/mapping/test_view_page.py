@@ -15,7 +15,7 @@ import rasterio
 
 from rsjax.errors import ConfigError, DatasetError, SceneError
 from rsjax.landcover import nomenclature
-from rsjax.mapping import area_table, hectares, landmap, view_write, writer
+from rsjax.mapping import area_table, hectares, landmap, view_place, view_write, writer
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                None)  # fmt: skip
@@ -201,6 +201,14 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path, options, 
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    ("crs", "told"), [("EPSG:4326", True), ("OGC:CRS84", True), ("EPSG:4267", False),
+                      ("EPSG:4807", False), ("EPSG:32632", False)]
+)  # fmt: skip
+def test_only_degrees_of_wgs_84_are_told_as_such(crs, told):
+    assert view_place.is_wgs84(rasterio.crs.CRS.from_user_input(crs)) is told
+
+
 SCRIPT = """
 const frames = [...document.querySelectorAll("iframe")].map((f) => f.contentWindow);
 const wait = () => new Promise((go) => setTimeout(go, 60));
@@ -231,7 +239,7 @@ const classes = async (w, places) => { // as the page tells them, and as it draw
 };
 onload = async () => {
   while (frames.some((w) => w.document.getElementById("stage").ariaBusy !== "false")) await wait();
-  const [one, two, three] = frames, d = one.document, found = {};
+  const [one, two, three, four] = frames, d = one.document, found = {};
   found.sideways = frames.map((w) => w.document.documentElement).map((e) =>
     e.scrollWidth - e.clientWidth);
   d.getElementById("opacity").value = 100;
@@ -239,6 +247,7 @@ onload = async () => {
   await wait();
   found.one = await classes(one, PLACES.one);
   found.two = await classes(two, PLACES.two);
+  found.four = await classes(four, PLACES.four);
   d.querySelector('#legend tr[data-class="0"] input').click(); // hides it: the scene is seen
   await wait();
   found.hidden = await classes(one, PLACES.one);
@@ -279,14 +288,18 @@ def test_a_browser_tells_and_draws_what_the_map_has(shown, tmp_path):
     rare = np.full((600, 600), 10, np.uint8)
     rare[100::150, 77::201] = 80  # 4 x 3 pixels, of which a small picture draws every third or so
     dense = view_write.write(maps.write(tmp_path / "rare.tif", rare))
+    degrees = {"crs": "EPSG:4267", "transform": rasterio.Affine(0.01, 0, -78.6, 0, -0.01, 35.8)}
+    other = view_write.write(maps.write(tmp_path / "nad27.tif", np.full((9, 9), 10, np.uint8),
+                                        **degrees))  # fmt: skip
     random = np.random.default_rng(5)
     places = {
+        "four": [[2, 3]],
         "one": [[0, 0], [36, 49], *random.integers(0, (37, 50), (40, 2)).tolist()],
         "two": [[0, 0], [599, 399], *random.integers(0, (600, 400), (20, 2)).tolist()],
     }
     frames = "".join(
         f'<iframe src="{page.as_uri()}" style="width:{side}px;height:800px;border:0"></iframe>'
-        for page, side in ((path, 1280), (thinned, 390), (dense, 200))
+        for page, side in ((path, 1280), (thinned, 390), (dense, 200), (other, 500))
     )
     file = tmp_path / "frames.html"
     given = f"const PLACES = {json.dumps(places)}, RARE = [0, 100, 200];"
@@ -300,7 +313,7 @@ def test_a_browser_tells_and_draws_what_the_map_has(shown, tmp_path):
     title = re.search("<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title, done.stderr[-2000:]
     found = json.loads(html.unescape(title[1]))
-    assert found["sideways"] == [0, 0, 0]
+    assert found["sideways"] == [0, 0, 0, 0]
     assert found["rare"] == 12
     named = {code: name for code, name in zip(CLASSES.codes, CLASSES.names, strict=True)}
     named[0] = "no class"
@@ -331,6 +344,12 @@ def test_a_browser_tells_and_draws_what_the_map_has(shown, tmp_path):
         assert one["row, column"] == f"{row}, {col}"
         assert one["name"] == named[int(large[row, col])]
         assert one["drawn for"] == "3 × 3 pixels around it"
+    (one,) = found["four"]
+    assert [float(v) for v in one["x, y"].split(",")] == pytest.approx([-78.565, 35.775])
+    place = [float(v) for v in one["lon, lat (WGS 84)"].split(",")]
+    datum = pyproj.Transformer.from_crs("EPSG:4267", "EPSG:4326", always_xy=True)
+    assert place == pytest.approx(datum.transform(-78.565, 35.775), abs=1e-5)
+    assert abs(place[0] + 78.565) > 1e-4
     assert found["said"] == "striped: Tree cover (10)"
     assert found["swipe"] == "100"
     assert "row, column18, 25" in found["keyed"]

@@ -1,10 +1,14 @@
+import datetime
+import json
+
 import area_maps as maps
 import numpy as np
+import pystac
 import pytest
 import rasterio
 from rasterio import Affine
 
-from rsjax.errors import SceneError, SensorError
+from rsjax.errors import DatasetError, SceneError, SensorError
 from rsjax.mapping import landmap, view_bands, view_scene
 
 S2 = ("B02", "B03", "B04", "B08")
@@ -138,6 +142,37 @@ def test_a_scene_on_another_grid_is_refused(land_map, tmp_path, transform, messa
     path = write(tmp_path / "s.tif", np.ones((3, 20, 30), np.uint8), transform, photometric="RGB")
     with pytest.raises(SceneError, match=message):
         view_scene.draw([path], land_map, max_px=256)
+
+
+def test_a_product_or_item_needs_no_bands_but_those_drawn(land_map, tmp_path):
+    planes = np.random.default_rng(3).integers(1, 3000, (3, 20, 30)).astype(np.uint16)
+    name = "S2A_MSIL2A_20230601T100031_N0509_R122_T33UUP_20230601T160000.SAFE"
+    folder = tmp_path / name / "GRANULE" / "x" / "IMG_DATA" / "R10m"
+    folder.mkdir(parents=True)
+    for band, plane in zip(("B04", "B03", "B02"), planes, strict=True):
+        write(folder / f"T33UUP_20230601T100031_{band}_10m.tif", plane[None])
+    write(tmp_path / "r.tif", planes)
+    bands = [{"name": name} for name in ("B04", "B03", "B02")]
+    item = pystac.Item("one", None, None, datetime.datetime(2020, 6, 1), {})
+    media = "image/tiff; application=geotiff"
+    item.add_asset("a", pystac.Asset("./r.tif", media_type=media, extra_fields={"bands": bands}))
+    (tmp_path / "item.json").write_text(json.dumps(item.to_dict(transform_hrefs=False)))
+    with rasterio.open(land_map.path, "r+") as raster:
+        raster.update_tags(RSJAX_PROVENANCE="words of another program")
+    files = [{"path": "r.tif", "bands": ["B04", "B03", "B02"]}]
+    listed = {"sensor": "sentinel2_l2a", "scenes": [{"id": "a", "files": files}]}
+    (tmp_path / "scenes.json").write_text(json.dumps(listed))
+    plain = view_scene.draw([f"B04,B03,B02={tmp_path / 'r.tif'}"], land_map, max_px=256)
+    for given in (name, "item.json", "scenes.json"):
+        for rgb in ((), ("B04", "B03", "B02")):
+            found = view_scene.draw([str(tmp_path / given)], land_map, rgb=rgb, max_px=256)
+            np.testing.assert_array_equal(found.rgba, plain.rgba)
+    with pytest.raises(DatasetError, match="0 files of band B08"):
+        view_scene.draw([str(tmp_path / name)], land_map, rgb=("B08", "B04", "B03"), max_px=256)
+    with pytest.raises(SceneError, match=r"item.json: no asset .* bands that are wanted"):
+        view_scene.draw([str(tmp_path / "item.json")], land_map, rgb=("VV",) * 3, max_px=256)
+    with pytest.raises(SceneError, match="no sensor has the bands of --rgb"):
+        view_scene.draw([str(tmp_path / "item.json")], land_map, rgb=("X",) * 3, max_px=256)
 
 
 def test_another_coordinate_system_is_refused_unless_trusted(land_map, tmp_path):

@@ -24,10 +24,10 @@ function describe() {
   const y = d * (col + 0.5) + e * (row + 0.5) + f;
   const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.hypot(a, d))));
   const pairs = [["row, column", `${row}, ${col}`]];
-  if (!data.degrees) pairs.push(["x, y", `${x.toFixed(digits)}, ${y.toFixed(digits)}`]);
+  if (!data.wgs84) pairs.push(["x, y", `${x.toFixed(digits)}, ${y.toFixed(digits)}`]);
   const place = toDegrees(row + 0.5, col + 0.5);
-  const of = data.degrees ? "x, y = lon, lat" : "lon, lat (WGS 84)";
-  const number = (value) => value.toFixed(data.degrees ? Math.min(8, digits) : 6);
+  const of = data.wgs84 ? "x, y = lon, lat" : "lon, lat (WGS 84)";
+  const number = (value) => value.toFixed(data.wgs84 ? Math.min(8, digits) : 6);
   if (place) pairs.push([of, place.map(number).join(", ")]);
   if (layers.before) pairs.push(["before", named(valueAt("before", row, col))]);
   if (layers.confidence) {
