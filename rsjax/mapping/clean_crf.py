@@ -49,8 +49,8 @@ def run(
         How many pixels have a class but no probability or no value in the scene: they keep it.
     """
     shape = height, width = source.land_map.shape
-    counts = source.probabilities.count, len(source.mean)
-    cuts = cut(settings, shape, *counts, source.scene.step, tile)
+    depth = source.probabilities.count, len(source.mean)
+    cuts = cut(settings, shape, *depth, source.scene.step, tile)
     core, settings = cuts.core, cuts.settings
     skipped = 0
     for top in range(0, height, core[0]):
