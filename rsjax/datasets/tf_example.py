@@ -94,6 +94,8 @@ def field(data: bytes, pos: int, limit: int | None = None) -> tuple[int, int, in
         length, pos = varint(data, pos)
     except IndexError:
         raise ValueError("the record ends inside a field") from None
+    except ValueError as error:
+        raise ValueError(f"not a tf.train.Example: {error}") from None
     if tag & 7 != 2 or pos + length > (len(data) if limit is None else limit):
         raise ValueError("not a tf.train.Example")
     return tag >> 3, pos, pos + length
