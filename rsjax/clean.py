@@ -26,7 +26,7 @@ UNIT = flags.DEFINE_list("unit", [], "Unit of the scene's values, or SENSOR=UNIT
 MAJORITY = flags.DEFINE_integer("majority", 0, "Side of the window in pixels; 0: none.")
 MIN_UNIT = flags.DEFINE_string("min_unit", "", "Least area of a region, 0.5ha or 9px.")
 CONNECTIVITY = flags.DEFINE_integer("connectivity", 4, "Of regions: 4 or 8.")
-KEEP = flags.DEFINE_list("keep", [], "Classes whose regions are never merged away.")
+KEEP = flags.DEFINE_list("keep", [], "Classes that neither filter nor merging takes away.")
 AGAIN = "Nothing was left under the map's name; the same command starts anew"
 
 

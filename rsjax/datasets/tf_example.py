@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from rsjax.wire import LONGEST, varint
+
 _BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # fields of tf.train.Feature
-_LONGEST = 10  # bytes of a varint
 
 
 def parse(record: bytes) -> dict[str, np.ndarray | list[bytes]]:
@@ -75,28 +76,11 @@ def varints(data: bytes, pos: int, end: int) -> np.ndarray:
     if not last[-1]:
         raise ValueError("the last integer of a list is cut off")
     starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts).max() >= _LONGEST:
-        raise ValueError(f"an integer of more than {_LONGEST} bytes")
+    if (ends - starts).max() >= LONGEST:
+        raise ValueError(f"an integer of more than {LONGEST} bytes")
     place = np.arange(len(octets)) - np.repeat(starts, ends - starts + 1)
     parts = (octets & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
     return np.bitwise_or.reduceat(parts, starts).view(np.int64)
-
-
-def varint(data: bytes, pos: int) -> tuple[int, int]:
-    """(value, next byte) of the varint at `pos`; past the end it is an IndexError."""
-    value = data[pos]
-    pos += 1
-    if value < 0x80:
-        return value, pos
-    value &= 0x7F
-    shift = 7
-    while True:
-        byte = data[pos]
-        pos += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, pos
-        shift += 7
 
 
 def field(data: bytes, pos: int, limit: int | None = None) -> tuple[int, int, int]:
@@ -110,6 +94,8 @@ def field(data: bytes, pos: int, limit: int | None = None) -> tuple[int, int, in
         length, pos = varint(data, pos)
     except IndexError:
         raise ValueError("the record ends inside a field") from None
+    except ValueError as error:
+        raise ValueError(f"not a tf.train.Example: {error}") from None
     if tag & 7 != 2 or pos + length > (len(data) if limit is None else limit):
         raise ValueError("not a tf.train.Example")
     return tag >> 3, pos, pos + length

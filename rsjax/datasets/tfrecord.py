@@ -12,23 +12,17 @@ import struct
 import threading
 from collections.abc import Iterator
 
-import google_crc32c
 import numpy as np
 
 from rsjax import storage
 from rsjax.datasets import ranged
 from rsjax.errors import DatasetError
+from rsjax.wire import masked_crc
 
 MAX_BYTES = 256 * 2**20  # of one record; far above every one that a dataset here has
 
 _HEAD, _TAIL = struct.Struct("<QI"), struct.Struct("<I")
 _AGAIN = "download the file again"
-
-
-def masked_crc(content: bytes) -> int:
-    """The CRC32C of some bytes as TFRecord files hold it: turned and shifted."""
-    crc = google_crc32c.value(content)
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def frame(content: bytes) -> bytes:

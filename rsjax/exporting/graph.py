@@ -217,6 +217,7 @@ def about(model: Model, format: str) -> dict[str, Any]:
         "bands": model.inputs.bands,
         "mean": model.inputs.mean,
         "std": model.inputs.std,
+        **({"rescale": model.inputs.rescale} if model.inputs.rescale else {}),
     }
 
 

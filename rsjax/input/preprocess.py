@@ -36,6 +36,9 @@ class Inputs:
             whose size divides is the mean over blocks in both cases.
         fit: (steps, rows, columns) that series and images of varying size are brought to before,
             see `rsjax.input.fitting`; 0 for what does not vary.
+        rescale: (offset, factor) of each band, for a model that takes another quantity than
+            standardised values: it gets offset + factor x the standardised value. Empty: the
+            standardised values.
     """
 
     images: dict[str, ImageSpec]
@@ -45,6 +48,7 @@ class Inputs:
     grid: tuple[int, int]
     resample: str = "bilinear"
     fit: tuple[int, int, int] = fitting.NONE
+    rescale: tuple[tuple[float, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The inputs as plain JSON types."""
@@ -52,6 +56,8 @@ class Inputs:
         data = {**dataclasses.asdict(self), "images": images}
         if self.fit == fitting.NONE:
             del data["fit"]
+        if not self.rescale:
+            del data["rescale"]
         return data
 
     @classmethod
@@ -60,7 +66,8 @@ class Inputs:
         images = {name: ImageSpec.from_json(spec) for name, spec in data["images"].items()}
         lists = {k: tuple(data[k]) for k in ("bands", "mean", "std", "grid")}
         fit = tuple(data.get("fit", fitting.NONE))
-        return cls(images=images, resample=data["resample"], fit=fit, **lists)
+        rescale = tuple((offset, factor) for offset, factor in data.get("rescale", ()))
+        return cls(images=images, resample=data["resample"], fit=fit, rescale=rescale, **lists)
 
 
 def make_inputs(
@@ -115,8 +122,8 @@ def preprocess(inputs: Inputs) -> Callable[[Mapping[str, jax.Array]], jax.Array]
     """A function from a batch of raw entries to the model's input.
 
     Returns:
-        f({entry: (B, h, w, c) or (B, t, h, w, c)}) -> (B, H, W, C) float32, standardised, channels
-        as `inputs.bands`.
+        f({entry: (B, h, w, c) or (B, t, h, w, c)}) -> (B, H, W, C) float32, channels as
+        `inputs.bands`: standardised, and rescaled as `inputs.rescale` says.
     """
 
     def apply(batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -139,9 +146,17 @@ def preprocess(inputs: Inputs) -> Callable[[Mapping[str, jax.Array]], jax.Array]
         x = jnp.stack([parts[band] for band in inputs.bands], axis=-1)
         mean = np.asarray(inputs.mean, np.float32).reshape(1, 1, 1, -1)
         scale = (1.0 / np.asarray(inputs.std)).astype(np.float32).reshape(1, 1, 1, -1)
-        return (x - mean) * scale
+        return rescaled(inputs, (x - mean) * scale)
 
     return apply
+
+
+def rescaled(inputs: Inputs, x: jax.Array) -> jax.Array:
+    """Standardised values (B, H, W, C) -> what the model takes, see `Inputs.rescale`."""
+    if not inputs.rescale:
+        return x
+    offset, factor = np.asarray(inputs.rescale, np.float32).T.reshape(2, 1, 1, 1, -1)
+    return offset + factor * x
 
 
 def names_of(spec: ImageSpec, bands: Sequence[str]) -> list[str]:

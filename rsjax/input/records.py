@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsjax.datasets.info import DatasetInfo
-from rsjax.datasets.tf_example import field, varint
+from rsjax.datasets.tf_example import field
+from rsjax.wire import varint
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds

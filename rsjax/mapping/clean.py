@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import logging
 import os
 import pathlib
@@ -38,7 +37,7 @@ from rsjax.mapping.clean_table import Changes
 from rsjax.mapping.landmap import LandMap
 from rsjax.mapping.pixel_area import PixelAreas
 from rsjax.mapping.sample_files import sha256
-from rsjax.mapping.writer import PROVENANCE_TAG, MapWriter, beside, check_output, open_writer
+from rsjax.mapping.writer import MapWriter, beside, check_output, open_writer
 
 ROWS = 512  # that are written at once
 
@@ -114,6 +113,7 @@ def clean(
                     f"{why}; --crf needs the probabilities of the map's classes. Make the map with "
                     "python -m rsjax.predict --probabilities"
                 )
+            clean_crf.cut(options.crf, land_map.shape, len(classes))  # before the scene is read
             costs = clean_options.compatibility(options.compatibility, classes)
             source = stack.enter_context(
                 clean_source.open_source(land_map, shares, scene, bands, units, before)
@@ -126,7 +126,7 @@ def clean(
                 )
         if options.majority:
             target = _scratch(out, "majority", land_map.shape)
-            majority.by_blocks(after, target, options.majority)
+            majority.by_blocks(after, target, options.majority, keep=keep)
             after = target
         if options.min_unit:
             measured = areas if unit == "ha" else None
@@ -191,14 +191,7 @@ def _write(
 
 def _provenance(land_map: LandMap, options: Options, scene: Sequence[str]) -> Mapping[str, Any]:
     """What the map says of itself, and what is done to it now; of several times a list."""
-    with landmap.open_raster(land_map.path) as opened:
-        text = opened.tags().get(PROVENANCE_TAG, "")
-    try:
-        old = json.loads(text) if text else {}
-    except ValueError:
-        old = None
-    if not isinstance(old, dict):
-        raise SceneError(f"{land_map.path}: its {PROVENANCE_TAG} is damaged; make the map anew")
+    old = clean_source.provenance(land_map)
     now = datetime.datetime.now(datetime.UTC)
     done = {
         "map": os.path.abspath(land_map.path),

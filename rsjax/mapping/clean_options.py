@@ -25,7 +25,8 @@ class Options:
         majority: side of the majority filter's window in pixels; 0: none.
         min_unit: area below which regions are merged, '0.5ha' or '9px'; '': none.
         connectivity: of regions, 4 or 8.
-        keep: names of classes whose regions are never merged away.
+        keep: names of classes whose pixels the filter leaves and whose regions are never merged
+            away.
     """
 
     crf: Crf | None = None
@@ -65,8 +66,10 @@ def check(options: Options, scene: Sequence[str]) -> tuple[float, str]:
         raise ConfigError("--crf needs the scene that the map was made of, e.g. --scene=scene.tif")
     if options.crf is None and (scene or options.compatibility):
         raise ConfigError("--scene and --compatibility are for --crf; give it, or leave them out")
-    if options.keep and not options.min_unit:
-        raise ConfigError("--keep is for --min_unit; give it, or leave --keep out")
+    if options.keep and not (options.majority or options.min_unit):
+        raise ConfigError(
+            "--keep is for --majority and --min_unit; give one of them, or leave --keep out"
+        )
     if options.majority:
         majority.check(options.majority)
     return mapping_unit.parse(options.min_unit) if options.min_unit else (0.0, "")
@@ -86,15 +89,16 @@ def compatibility(path: str, classes: Nomenclature) -> np.ndarray:
             head, *rows = list(csv.reader(file))
         costs = {row[0]: dict(zip(head[1:], map(float, row[1:]), strict=True)) for row in rows}
         table = np.array([[costs[a][b] for b in classes.names] for a in classes.names])
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, csv.Error) as error:
         raise ConfigError(
             f"{path}: {error}; expected a CSV with a row and a column for each of "
             f"{', '.join(classes.names)}, named in the first row and column"
         ) from error
-    wrong = not np.isfinite(table).all() or (table < 0).any() or (table != table.T).any()
+    most = crf.RANGES["appearance"][1]  # likewise: sums have to be finite
+    wrong = not ((table >= 0) & (table <= most)).all() or (table != table.T).any()
     if wrong or table.diagonal().any() or len(costs) != len(classes):
         raise ConfigError(
-            f"{path}: expected costs of 0 or more, the same both ways, and 0 for a class beside "
-            "itself, for the map's classes alone"
+            f"{path}: expected costs from 0 to {most:,.0f}, the same both ways, and 0 for a class "
+            "beside itself, for the map's classes alone"
         )
     return table.astype(np.float32)

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from rasterio.errors import RasterioError
@@ -110,11 +111,32 @@ def open_source(
         yield dataclasses.replace(raw, mean=mean, std=std)
 
 
+def provenance(land_map: LandMap) -> dict[str, Any]:
+    """What a map says of itself; empty where it says nothing.
+
+    Raises:
+        SceneError: it is damaged: no JSON, or `bands` or `clean` are no lists of what they hold.
+    """
+    with landmap.open_raster(land_map.path) as opened:
+        text = opened.tags().get(PROVENANCE_TAG, "")
+    try:
+        about = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        about = None
+    if (
+        not isinstance(about, dict)
+        or not isinstance(about.get("clean", []), list)
+        or not isinstance(names := about.get("bands", []), list)
+        or not all(isinstance(name, str) and name.count("/") == 1 for name in names)
+    ):
+        raise SceneError(f"{land_map.path}: its {PROVENANCE_TAG} is damaged; make the map anew")
+    return about
+
+
 def _open_scene(
     land_map: LandMap, given: Sequence[str], bands: Sequence[str], units: Sequence[str]
 ) -> Scene:
-    with landmap.open_raster(land_map.path) as opened:
-        about = json.loads(opened.tags()[PROVENANCE_TAG])
+    about = provenance(land_map)
     if "clean" in about:
         raise SceneError(
             f"{land_map.path}: was cleaned before, which --crf would undo as it starts from the "

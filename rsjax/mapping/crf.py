@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,12 @@ import numpy as np
 
 from rsjax.errors import ConfigError
 
-UNIT_WEIGHTS = ("appearance", "smoothness")
+# What a parameter may be; beyond, the sums of float32 would not be finite.
+RANGES = {
+    "appearance": (0, 1e6), "smoothness": (0, 1e6), "theta_alpha": (1e-3, 1e6),
+    "theta_beta": (1e-3, 1e6), "theta_gamma": (1e-3, 1e6), "iterations": (1, 1000),
+    "radius": (1, 1000),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +66,11 @@ class Crf:
             number = isinstance(value, int if whole else int | float) and not isinstance(
                 value, bool
             )
-            zero = field.name in UNIT_WEIGHTS
-            if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            low, high = RANGES[field.name]
+            if not number or not low <= value <= high:
                 raise ConfigError(
                     f"crf: {field.name}={value!r}, expected a {'whole ' if whole else ''}number "
-                    f"{'of 0 or more' if zero else 'above 0'}"
+                    f"from {low:g} to {high:,.0f}"
                 )
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -11,7 +13,7 @@ from rsjax.landcover.nomenclature import IGNORE
 ROWS = 512  # of a block
 
 
-def majority(classes: np.ndarray, side: int) -> np.ndarray:
+def majority(classes: np.ndarray, side: int, keep: Sequence[int] = ()) -> np.ndarray:
     """The most frequent class in a window around each pixel.
 
     Pixels without a class keep none and are not counted. Of classes that are equally frequent a
@@ -20,6 +22,7 @@ def majority(classes: np.ndarray, side: int) -> np.ndarray:
     Args:
         classes: uint8 (rows, columns), 255 where there is no class.
         side: of the window in pixels, odd.
+        keep: classes whose pixels stay; others may still become of these.
 
     Returns:
         Likewise.
@@ -40,7 +43,8 @@ def majority(classes: np.ndarray, side: int) -> np.ndarray:
         best[more] = count[more]
         found[more] = one
         own[is_one] = count[is_one]
-    return np.where((classes == IGNORE) | (own == best), classes, found)
+    stays = np.isin(classes, [IGNORE, *keep]) | (own == best)
+    return np.where(stays, classes, found)
 
 
 def check(side: int) -> None:
@@ -53,7 +57,13 @@ def check(side: int) -> None:
         raise ConfigError(f"majority={side}, expected the side of a window: 3, 5, 7, ...")
 
 
-def by_blocks(source: np.ndarray, target: np.ndarray, side: int, rows: int = ROWS) -> None:
+def by_blocks(
+    source: np.ndarray,
+    target: np.ndarray,
+    side: int,
+    rows: int = ROWS,
+    keep: Sequence[int] = (),
+) -> None:
     """`majority` of an array of any size, block by block with a halo: equal to it.
 
     Args:
@@ -61,10 +71,11 @@ def by_blocks(source: np.ndarray, target: np.ndarray, side: int, rows: int = ROW
         target: likewise, not the same; is written.
         side: see `majority`.
         rows: of a block.
+        keep: see `majority`.
     """
     halo = side // 2
     for top in range(0, len(source), rows):
         first = max(0, top - halo)
-        block = majority(np.asarray(source[first : top + rows + halo]), side)
+        block = majority(np.asarray(source[first : top + rows + halo]), side, keep)
         stop = min(top + rows, len(source))
         target[top:stop] = block[top - first : stop - first]

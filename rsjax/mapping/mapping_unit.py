@@ -224,9 +224,12 @@ def _merge(
         head, total = parts[0], float(size[parts].sum())
         parent[parts] = head
         size[head], classes[head] = total, kind
-        lists = [members.pop(part, [part]) for part in parts]
+        lists = sorted((members.pop(part, [part]) for part in parts), key=len)
         if total < least and not protected[kind]:
-            members[head] = [member for some in lists for member in some]
+            grown = lists.pop()  # the longest is not copied: a member moves log2(n) times at most
+            for some in lists:
+                grown += some
+            members[head] = grown
             heapq.heappush(waiting, (total, head))
         merged += 1
     for one in np.flatnonzero(small).tolist():

@@ -107,8 +107,8 @@ class Block(nn.Module):
 class DynamicWorld(nn.Module):
     """The network of Dynamic World; a pixel of its map sees 22 around it.
 
-    With `percentiles` it takes reflectances times 10000 as they are, to be given with mean 0 and
-    standard deviation 1; without, standardised bands as the other models.
+    With `percentiles` it takes reflectances times 10000, see `Inputs.rescale`; without,
+    standardised bands as the other models.
 
     Attributes:
         num_classes: length of a pixel's logits.

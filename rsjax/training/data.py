@@ -241,11 +241,14 @@ def read_inputs(config: ConfigDict, root: pathlib.Path) -> tuple[manifest.Manife
 def as_reflectance(inputs: Inputs) -> Inputs:
     """Inputs that are reflectances times 10000, for a model that squashes bands itself.
 
+    Mean and standard deviation stay those of the data: missing values become the mean of their
+    band, and augmentation is in standard deviations, as for every model.
+
     Raises:
         ConfigError: an entry holds another quantity.
     """
     pairs = []
-    for name in inputs.bands:
+    for name, mean, std in zip(inputs.bands, inputs.mean, inputs.std, strict=True):
         units = {s.unit for s in inputs.images.values() if s.sensor == name.partition("/")[0]}
         scale, offset, quantity = sensors.UNITS[units.pop()]
         if quantity != "reflectance" or units:
@@ -253,9 +256,8 @@ def as_reflectance(inputs: Inputs) -> Inputs:
                 f"model.fields.percentiles: they are of reflectances, and {name} is {quantity}. "
                 "Leave the bands or the percentiles out"
             )
-        pairs.append((-offset / scale, 1e-4 / scale))
-    mean, std = zip(*pairs, strict=True)
-    return dataclasses.replace(inputs, mean=mean, std=std)
+        pairs.append((1e4 * (scale * mean + offset), 1e4 * scale * std))
+    return dataclasses.replace(inputs, rescale=tuple(pairs))
 
 
 def _steps(config: ConfigDict) -> int:

@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsjax import bundle
+from rsjax.datasets import folder_card, scene_list
 from rsjax.input.manifest import Manifest
+
+UNTITLED = (folder_card.Card.title, scene_list.SceneList.title)
 
 
 def seen(model: bundle.Model, made: Manifest, split: str) -> list[str]:
@@ -24,7 +27,7 @@ def seen(model: bundle.Model, made: Manifest, split: str) -> list[str]:
     """
     about, parts = model.about, set(split.split("+"))
     trained: Mapping[str, Any] = about.get("trained_on") or {}
-    if trained.get("title") != made.info.title:  # not the fingerprint: prepared anew, the same data
+    if not _same(trained, made):
         return []
     config: Mapping[str, Any] = about.get("config") or {}
     chosen_on = config.get("data", {}).get("validation_split", "")
@@ -36,6 +39,20 @@ def seen(model: bundle.Model, made: Manifest, split: str) -> list[str]:
         "thresholds": fitted_on if isinstance(about["task"].get("threshold"), list) else "",
     }
     return [what for what, source in found.items() if parts & set(filter(None, source.split("+")))]
+
+
+def _same(trained: Mapping[str, Any], made: Manifest) -> bool:
+    """Whether a model was trained on a dataset of the same name, version and title.
+
+    Shards that are prepared anew have another fingerprint, but the same data; it decides where
+    the title is the one that all data without a title of their own have.
+    """
+    info = made.info
+    here = {"title": info.title, "dataset": info.name, "version": info.version,
+            "simulated": made.simulated}  # fmt: skip
+    if any(trained.get(key, value) != value for key, value in here.items()) or not trained:
+        return False
+    return info.title not in UNTITLED or trained.get("fingerprint") in (None, made.fingerprint())
 
 
 def said(found: Sequence[str], split: str) -> str:

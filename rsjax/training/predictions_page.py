@@ -7,6 +7,7 @@ script; a browser without it (before 2023) shows every record.
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -74,8 +75,13 @@ def section(
     records, scopes, legend, pages = draw(
         made, split, results, about, chosen, classes, drawn, ids, facts
     )
+    saved = set()
     for number, sheet in enumerate(pages(f"{picked.capitalize()} ({split})"), 1):
         figures.save(folder, f"{name}_{number}", sheet, dpi=200 if segmentation else 150)
+        saved.add(f"{name}_{number}.png")
+    for path in (folder / "figures").iterdir():  # sheets of this page when it had more records
+        if re.fullmatch(rf"{re.escape(name)}_\d+\.png", path.name) and path.name not in saved:
+            path.unlink()
     score = "mIoU" if segmentation else "loss"
     rule = (
         f"Right: {ENOUGH:.0%} or more of the pixels with a reference are right; once a class is "

@@ -7,6 +7,7 @@ A skipped step changes nothing else, batch statistics included.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ import optax
 from ml_collections import ConfigDict
 
 from rsjax.input.augment import augment, named_key
-from rsjax.input.preprocess import Inputs, preprocess
+from rsjax.input.preprocess import Inputs, preprocess, rescaled
 from rsjax.tasks import Task
 
 State = dict[str, Any]
@@ -53,7 +54,7 @@ def make_train_step(
     schedule: optax.Schedule,
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
     """The step (state, batch of raw entries) -> (state, {loss, grad_norm, ...})."""
-    to_image = preprocess(inputs)
+    to_image = preprocess(dataclasses.replace(inputs, rescale=()))
     sensors = [band.split("/")[0] for band in inputs.bands]
     sensor_of = tuple(sorted(set(sensors)).index(s) for s in sensors)
     options = config.augment.to_dict()
@@ -104,6 +105,7 @@ def make_train_step(
         kind = "target" if target.ndim == 2 else "mask"  # augmentation turns maps with the image
         ready = {"image": to_image(batch), kind: target, "valid": batch["valid"]}
         ready = augment(named_key(key, "augment"), ready, options, sensor_of)
+        ready["image"] = rescaled(inputs, ready["image"])
         loss, stats, grads = gradient(state, ready, named_key(key, "dropout"))
 
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it; rsjax does not

@@ -9,6 +9,7 @@ from rsjax.errors import ConfigError
 from rsjax.training.sweep_plan import Planned
 
 AUTO = "auto"
+DIGITS = 20  # no run has so many
 
 
 class Scheduler(NamedTuple):
@@ -54,9 +55,11 @@ def choose(runs: Sequence[Planned], index: str, environment: Mapping[str, str]) 
         ((variable, number),) = set_.items()
         said += f" ({variable}={number})"
         first = VARIABLES[variable].first
-        if number.isdecimal() and first:
+        if number.isdecimal() and len(number) < DIGITS and first:
             number = str(int(number) - first)
             said += f": run {number}"
-    if not (number.isascii() and number.isdecimal()) or int(number) >= len(runs):
+    sound = number.isascii() and number.isdecimal() and len(number) < DIGITS
+    if not sound or int(number) >= len(runs):
+        said = said if len(said) < 200 else f"{said[:200]}..."
         raise ConfigError(f"{said}: the sweep has runs 0 to {len(runs) - 1}")
     return runs[int(number)]

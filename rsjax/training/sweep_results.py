@@ -34,6 +34,30 @@ def about_of(folder: pathlib.Path) -> dict[str, Any]:
         raise RsjaxError(f"{path}: {error}. Delete it: the run goes on where it stopped") from None
 
 
+def _finished(path: pathlib.Path) -> dict[str, Any]:
+    """What a run that is finished found: `split`, `step` and figures.
+
+    Raises:
+        RsjaxError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
+        found, why = None, str(error)
+    else:
+        why = "expected a split and figures"
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("split"), str)
+        or not all(
+            name == "split" or isinstance(value, int | float | None)
+            for name, value in found.items()
+        )
+    ):
+        raise RsjaxError(f"{path}: damaged ({why}). Delete it, and run the sweep again")
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """What lies on disk of one run."""
@@ -52,12 +76,14 @@ def read_results(workdir: pathlib.Path) -> list[Row]:
     rows = []
     for path in sorted(workdir.glob(f"*/{ABOUT}")):
         folder, about = path.parent, about_of(path.parent)
+        if not about:  # deleted since it was listed
+            continue
         scalars, headline = {}, ""
         status = "failed" if about["exit_status"] else "stopped"
         if about["exit_status"] is None:
             status = "started"
         if (folder / FINISHED).is_file():
-            found = json.loads((folder / FINISHED).read_text())
+            found = _finished(folder / FINISHED)
             split, status = found.pop("split"), "finished"
             scalars = {k: v for k, v in found.items() if k != "step"}
             with contextlib.suppress(OSError, ValueError):  # a run without any evaluation
@@ -80,7 +106,9 @@ def write_results(workdir: pathlib.Path) -> None:
         for row in rows:
             entry = {"number": row.number, "folder": row.folder, "overrides": row.overrides,
                      "status": row.status, "seconds": row.seconds}  # fmt: skip
-            test = {k: v if math.isfinite(v) else None for k, v in row.scalars.items()}
+            test = {
+                k: v if v is not None and math.isfinite(v) else None for k, v in row.scalars.items()
+            }
             lines.append(json.dumps({**entry, "scalars": test}) + "\n")
         sealed.replace(workdir / "results.jsonl", "".join(lines).encode())
         sealed.replace(workdir / "results.md", markdown(rows).encode())

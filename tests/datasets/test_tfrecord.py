@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
+from rsjax import wire
 from rsjax.datasets import tf_example, tfrecord
 from rsjax.datasets.simulate import tfds_files
 from rsjax.errors import DatasetError
@@ -55,7 +56,7 @@ def path(tmp_path):
 def test_checksum_is_the_published_one():
     assert slow_crc(b"123456789") == 0xE3069283  # RFC 3720's check value
     for content in (b"", b"123456789", bytes(1000)):
-        assert tfrecord.masked_crc(content) == slow_mask(content)
+        assert wire.masked_crc(content) == slow_mask(content)
 
 
 def test_records_are_those_of_an_independent_reader(path):
@@ -129,7 +130,7 @@ def test_a_missing_file_a_folder_and_an_absurd_length(path, tmp_path):
     with pytest.raises(DatasetError, match="record 4: not there, the file has 4"):
         tfrecord.TFRecordFile(path).read(4)
     head = struct.pack("<Q", 2**40)
-    path.write_bytes(head + struct.pack("<I", tfrecord.masked_crc(head)))
+    path.write_bytes(head + struct.pack("<I", wire.masked_crc(head)))
     with pytest.raises(DatasetError, match="expected at most 268,435,456"):
         len(tfrecord.TFRecordFile(path))
 

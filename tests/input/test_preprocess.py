@@ -10,6 +10,7 @@ import pytest
 from rsjax.datasets.info import ImageSpec
 from rsjax.errors import SensorError
 from rsjax.input.preprocess import Inputs, make_inputs, preprocess, resample
+from rsjax.training.data import as_reflectance
 
 IMAGES = {
     "s2_10m": ImageSpec("sentinel2_l2a", ("B02", "B03"), 12, 12, "uint16", "reflectance_1e4", 10.0),
@@ -94,7 +95,16 @@ def test_constant_bands_and_missing_statistics_are_refused():
 
 def test_inputs_survive_json():
     inputs = make_inputs(IMAGES, ("sentinel1/VV", "sentinel2_l2a/B8A"), STATISTICS, (12, 12))
-    assert Inputs.from_json(json.loads(json.dumps(inputs.to_json()))) == inputs
+    for one in (inputs, dataclasses.replace(inputs, rescale=((1.0, 2.0), (3.0, 4.0)))):
+        assert Inputs.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+def test_missing_values_are_the_mean_also_where_the_model_takes_another_quantity():
+    spec = ImageSpec("landsat8", ("B4",), 1, 2, "float32", "landsat_c2_l2", 30.0, math.nan)
+    inputs = Inputs({"a": spec}, ("landsat8/B4",), (15000.0,), (500.0,), (1, 2))
+    found = preprocess(as_reflectance(inputs))({"a": np.array([[[[np.nan], [18000]]]], "f4")})
+    stored = np.array([15000, 18000])
+    np.testing.assert_allclose(found.ravel(), 1e4 * (2.75e-5 * stored - 0.2), rtol=1e-5)
 
 
 SERIES = {

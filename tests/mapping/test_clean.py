@@ -108,7 +108,7 @@ def test_all_three_in_their_order_with_provenance_and_what_lies_beside(made, tmp
         folder / "map.tif", output, options, scene=scene, units=UNIT, console=console
     )
     expected = expected_field(made)[1]
-    smooth = majority.majority(expected.astype(np.uint8), 3)
+    smooth = majority.majority(expected.astype(np.uint8), 3, keep=(3,))
     final = np.empty_like(smooth)
     given = landmap.read_map(folder / "map.tif")
     areas = pixel_area.of_grid(given.crs, given.transform, given.shape)
@@ -167,11 +167,10 @@ def test_a_map_of_others_is_cleaned_by_the_door(tmp_path):
                            capture_output=True, check=False)  # fmt: skip
     assert found.returncode == 0, found.stderr
     known = nomenclature.load("worldcover")
-    smooth = majority.majority(
-        np.where(codes == 0, 255, known.encode(np.maximum(codes, 10))).astype(np.uint8), 3
-    )
-    final = np.empty_like(smooth)
     water = known.index("Permanent water bodies")
+    given = np.where(codes == 0, 255, known.encode(np.maximum(codes, 10))).astype(np.uint8)
+    smooth = majority.majority(given, 3, (water,))
+    final = np.empty_like(smooth)
     mapping_unit.merge_small(smooth, final, 9, None, 8, (water,))
     expected = np.array([*known.codes] + [0] * 245)[final]
     np.testing.assert_array_equal(codes_of(output), expected)
@@ -196,6 +195,8 @@ def test_costs_of_classes_come_from_a_table(tmp_path):
         (("1.0", "2.0", 1), "the same both ways"),
         (("20", "21", 2), "expected"),
         (("0.0", "x", 1), "could not convert"),
+        (("0.0", "0" * 200_000, 1), "field larger than field limit"),
+        (("1.0", "1e300", -1), "expected costs from 0 to 1,000,000"),
     ):
         path.write_text("\n".join(",".join(map(str, row)) for row in rows).replace(*change))
         with pytest.raises(ConfigError, match=message):
@@ -207,7 +208,8 @@ def test_costs_of_classes_come_from_a_table(tmp_path):
     [
         (Options(SETTINGS), {}, ConfigError, "needs the scene"),
         (Options(majority=3), {"scene": ["a.tif"]}, ConfigError, "--scene and --compatibility are"),
-        (Options(majority=3, keep=("water",)), {}, ConfigError, "--keep is for --min_unit"),
+        (Options(SETTINGS, keep=("water",)), {"scene": ["a.tif"]}, ConfigError,
+         "--keep is for --majority and --min_unit"),
         (Options(min_unit="3px", keep=("water",)), {}, NomenclatureError, "'water' is no class"),
         (Options(), {}, ConfigError, "nothing to do; give --crf"),
         (Options(SETTINGS), {"scene": ["B02,B03=fine.tif"]}, SensorError, "B11 is missing"),
@@ -268,9 +270,63 @@ def test_parameters_of_the_field_are_set_by_name():
 
 
 def test_tiles_take_a_bounded_space():
-    for radius, iterations in ((1, 1), (5, 5), (9, 5)):
+    for radius, iterations in ((1, 1), (1, 200), (5, 5), (9, 5), (20, 5)):
         settings = Crf(radius=radius, iterations=iterations)
-        side = clean_crf.tile_side(settings)
-        kernels = 4 * (2 * radius + 1) ** 2 * (side + 2 * settings.halo) ** 2
-        assert clean_crf.LEAST_TILE <= side <= clean_crf.TILE
-        assert kernels <= clean_crf.BYTES
+        cuts = clean_crf.cut(settings, (5000, 7000), 8, 10)
+        side, size = cuts.core[0], cuts.window[0]
+        need = 4 * ((2 * radius + 1) ** 2 + 7 * 8 + 10 * 10) * size**2
+        assert clean_crf.LEAST_TILE <= side == cuts.core[1] <= clean_crf.TILE
+        assert size == side + 2 * settings.halo
+        assert need <= (clean_crf.BYTES if side > clean_crf.LEAST_TILE else clean_crf.MOST)
+    message = r"radius=50 and iterations=5 need .* GB for one tile of 664 x 664 .* of 300, more"
+    with pytest.raises(ConfigError, match=message):
+        clean_crf.cut(Crf(radius=50), (5000, 7000), 8, 10)
+    # A small map is one tile, whatever the halo, and no pair reaches beyond it.
+    cuts = clean_crf.cut(Crf(radius=50), (21, 30), 8, 10, step=2)
+    assert (cuts.whole, cuts.core, cuts.window) == ((22, 30), (22, 30), (22, 30))
+    assert cuts.settings.radius == 29
+    assert cuts.spans(0, 0) == ((0, 22), (0, 30))
+
+
+def test_what_takes_too_much_is_refused_before_the_scene_is_read(made, tmp_path, monkeypatch):
+    folder, *_, scene = made
+    monkeypatch.setattr(clean_crf, "MOST", 10**5)
+    monkeypatch.setattr(clean_source, "open_source", None)
+    with pytest.raises(ConfigError, match=r"for one tile of 20 x 24 pixels .*a smaller radius"):
+        clean.clean(folder / "map.tif", tmp_path / "new.tif", Options(SETTINGS), scene=scene,
+                    units=UNIT, console=quiet())  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_kept_river_of_one_pixel_stays(tmp_path):
+    codes = np.full((20, 30), 10, np.uint8)
+    codes[:, 12], codes[4, 4] = 80, 50
+    path = maps.write(tmp_path / "map.tif", codes, tag="", crs="EPSG:32633")
+    water = "Permanent water bodies"
+    for keep in ((), (water,)):
+        for options in (Options(majority=3, min_unit="0.5ha", keep=keep),
+                        Options(majority=3, keep=keep)):  # fmt: skip
+            output = tmp_path / "new.tif"
+            clean.clean(path, output, options, nomenclature="worldcover", console=quiet())
+            found = codes_of(output)
+            assert (found[:, 12] == (80 if keep else 10)).all()
+            assert found[4, 4] == 10
+
+
+@pytest.mark.parametrize("about", [
+    "5", "[1]", "{", "[" * 100_000, {"clean": 5}, {"bands": 5}, {"bands": ["B04"]}, {"bands": [1]},
+    {"bands": {"a/b": 1}}, {"bands": list(BANDS), "clean": None},
+])  # fmt: skip
+def test_damaged_provenance_is_one_message(made, tmp_path, about):
+    folder, *_, scene = made
+    for name in ("map.tif", "map_probabilities.tif"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+        text = about if isinstance(about, str) else json.dumps(about)
+        with rasterio.open(tmp_path / name, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as raster:
+            raster.update_tags(RSJAX_PROVENANCE=text)
+    for options, given in ((Options(SETTINGS), {"scene": scene, "units": UNIT}),
+                           (Options(majority=3), {})):  # fmt: skip
+        with pytest.raises(SceneError, match=r"map\.tif: its RSJAX_PROVENANCE is damaged"):
+            clean.clean(tmp_path / "map.tif", tmp_path / "new.tif", options, console=quiet(),
+                        **given)  # fmt: skip
+    assert not (tmp_path / "new.tif").exists()

@@ -106,9 +106,11 @@ def test_without_weights_nothing_changes_and_bands_hold_borders():
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"theta_beta": 0}, "theta_beta=0, expected a number above 0"),
+    [({"theta_beta": 0}, "theta_beta=0, expected a number from 0.001 to 1,000,000"),
      ({"radius": 2.5}, "radius=2.5, expected a whole number"),
-     ({"smoothness": -1}, "smoothness=-1, expected a number of 0 or more"),
+     ({"smoothness": -1}, "smoothness=-1, expected a number from 0 to"),
+     ({"theta_beta": 1e-30}, "theta_beta=1e-30"), ({"appearance": 1e38}, "appearance=1e[+]38"),
+     ({"iterations": 2**40}, "iterations=1099511627776, expected a whole number from 1 to 1,000"),
      ({"theta_alpha": float("nan")}, "theta_alpha=nan"), ({"iterations": "5"}, "iterations='5'")],
 )  # fmt: skip
 def test_parameters_that_cannot_be_are_refused(given, message):
@@ -130,3 +132,12 @@ def test_the_halo_is_as_wide_as_what_a_pixel_hears_of_and_no_wider():
     whole = seen(8)
     np.testing.assert_allclose(seen(settings.halo), whole, rtol=0, atol=1e-6)
     assert np.abs(seen(settings.halo - 1) - whole).max() > 1e-4
+
+
+def test_the_smallest_and_largest_parameters_give_finite_marginals():
+    unary, bands, valid, _ = random(6)
+    low, high = ({n: r[end] for n, r in crf.RANGES.items()} for end in (0, 1))
+    for given in (low, high):
+        settings = Crf(**{**given, "iterations": 1, "radius": 2})
+        found = crf.mean_field(unary, 1e3 * bands, valid, 1e6 * crf.potts(K), settings)
+        assert np.isfinite(found).all()

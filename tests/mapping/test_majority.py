@@ -47,6 +47,17 @@ def test_equal_counts_keep_the_own_class_else_the_lowest():
     assert majority(lowest, 3)[2, 1] == 255
 
 
+def test_pixels_of_kept_classes_stay_and_others_may_join_them():
+    classes = np.random.default_rng(9).integers(0, 5, (15, 12)).astype(np.uint8)
+    free = majority(classes, 3)
+    expected = np.where(np.isin(classes, (1, 4)), classes, free)
+    target = np.empty_like(classes)
+    by_blocks(classes, target, 3, 4, keep=(1, 4))
+    np.testing.assert_array_equal(target, expected)
+    assert (free != expected).any()
+    assert ((target == 1) & (classes != 1)).any()
+
+
 @pytest.mark.parametrize("side", [2, 1, -3])
 def test_a_window_without_a_middle_is_refused(side):
     with pytest.raises(ConfigError, match=f"majority={side}, expected the side of a window"):

@@ -1,5 +1,7 @@
 """The minimum mapping unit against a loop that labels the map anew after every merge."""
 
+import time
+
 import numpy as np
 import pytest
 import rasterio.features
@@ -67,6 +69,27 @@ def test_merging_is_that_of_a_loop_over_whole_maps(connectivity, monkeypatch):
             again = np.empty_like(classes)
             assert merge_small(found, again, least, None, connectivity, keep) == 0
             np.testing.assert_array_equal(again, found)
+
+
+def comb(side):
+    """Stripes a pixel wide, every other of them made of single pixels of two classes."""
+    classes = np.tile(np.arange(side) % 2, (side, 1)).astype(np.uint8)
+    classes[::2, ::2] = 2
+    return classes
+
+
+def test_a_comb_is_merged_exactly_and_without_copying_what_has_grown():
+    for classes in (comb(9), comb(8).T.copy()):
+        for least in (5, 20, 1e9):
+            found = np.empty_like(classes)
+            merge_small(classes, found, least)
+            np.testing.assert_array_equal(found, slow(classes, least, np.ones(classes.shape)))
+    # The largest list is never copied; with copies of it this took 12 s.
+    classes = comb(300)
+    found, start = np.empty_like(classes), time.process_time()
+    assert merge_small(classes, found, 1e9) > 44_000
+    assert len(np.unique(found)) == 1
+    assert time.process_time() - start < 5
 
 
 def test_hectares_are_those_on_the_ellipsoid():

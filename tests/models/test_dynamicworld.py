@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import struct
+import zipfile
 
 import google_crc32c
 import jax
@@ -19,7 +20,7 @@ from rsjax import models
 from rsjax.errors import ConfigError, WeightsError
 from rsjax.input.preprocess import preprocess
 from rsjax.models.dynamicworld import squash, unit_length
-from rsjax.models.pretrained import dynamicworld, fit, read, sources
+from rsjax.models.pretrained import dynamicworld, fit, read, sources, tf_checkpoint
 from rsjax.models.pretrained.convert import convert, to_variables
 from rsjax.training.data import as_reflectance
 from rsjax.training.initial import given
@@ -335,6 +336,78 @@ def test_any_changed_byte_of_a_checkpoint_is_found(checkpoint, tmp_path, ending)
             read.read(tmp_path / "variables.index")
 
 
+def table_of(pairs, first=b""):
+    """A table of one block; `first` in place of where that block lies."""
+    table, places = b"", b""
+    content = block_of(pairs)
+    handle = first or number(0) + number(len(content))
+    for one in (content, block_of([]), block_of([(b"z", handle)])):
+        places += number(len(table)) + number(len(one))
+        table += one + b"\0" + struct.pack("<I", masked(one + b"\0"))
+    places = places[len(number(0) + number(len(content))) :]
+    return table + places.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+HEAD = (b"", b"\x08\x01\x1a\x02\x08\x01")
+RAW = np.arange(4096, dtype="<f4").tobytes()
+
+
+@pytest.mark.parametrize(("pairs", "first", "message"), [
+    ([(b"", b"\x08" + number(2**50))], b"", "No such file"),
+    ([HEAD, *((b"v%03d" % i, entry(1, (4096,), 0, RAW)) for i in range(9))], b"",
+     "more than 8 times as large as its files"),
+    ([HEAD], number(2**64 - 1) + number(4), "does not lie in it"),
+    ([HEAD], number(0) + number(0), "does not lie in it"),
+    ([(b"", b"\x08" + b"\xff" * 100_000 + b"\x01")], b"", "an integer of more than 10 bytes"),
+    ([HEAD, *((b"k" * 9000 + b"%04d" % i, b"\x08\x07") for i in range(20))], b"",
+     "its names are far larger than the file"),
+])  # fmt: skip
+def test_small_checkpoints_cannot_take_much_memory(tmp_path, monkeypatch, pairs, first, message):
+    monkeypatch.setattr(tf_checkpoint, "MOST_KEYS", 2**16)
+    (tmp_path / "v.data-00000-of-00001").write_bytes(RAW)
+    (tmp_path / "v.index").write_bytes(table_of(pairs, first))
+    with pytest.raises(WeightsError, match=rf"v\.index: damaged, .*{message}"):
+        read.read(tmp_path / "v.index")
+    sound = [HEAD, *((b"v%03d" % i, entry(1, (4096,), 0, RAW)) for i in range(8))]
+    (tmp_path / "v.index").write_bytes(table_of(sound))
+    assert len(read.read(tmp_path / "v.index").arrays) == 8
+
+
+def npy(shape, dtype="<f4", content=b""):
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head) + 1) + head + b"\n" + content
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (npy((10**11,)), r"variables/0\.npy is not as large as its shape \(100000000000,\) says"),
+    (npy((3,), content=b"\0" * 16), "is not as large as its shape"),
+    (npy((-2, -2), content=b"\0" * 16), "WeightsError|ValueError"),
+    (npy((1,), "|O", b"\0" * 8), "holds object, no numbers"),
+    (b"no array", "ValueError: the magic string"),
+])  # fmt: skip
+def test_an_array_that_is_not_what_its_header_says_is_refused(tmp_path, content, message):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("variables/0.npy", content)
+    with pytest.raises(WeightsError, match=message):
+        read.read(tmp_path / "a.npz")
+
+
+def test_any_changed_byte_of_an_npz_is_found_or_means_nothing(tmp_path):
+    path, value = tmp_path / "a.npz", np.asfortranarray(images(1, 5, 4, 3)[0])
+    np.savez_compressed(path, **{"variables/0": value, "variables/1": np.float32(3)})
+    content = path.read_bytes()
+    refused = 0
+    for at in range(0, len(content), 3):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :])
+        try:
+            found = read.read(path).arrays
+        except WeightsError:
+            refused += 1
+        else:
+            assert "variables/0" not in found or np.array_equal(found["variables/0"], value)
+    assert refused > len(content) / 6
+
+
 def test_what_is_none_of_its_arrays_is_refused(checkpoint, made, tmp_path):
     def refused(arrays, words, model="dynamicworld"):
         with pytest.raises(WeightsError, match=words):
@@ -343,6 +416,9 @@ def test_what_is_none_of_its_arrays_is_refused(checkpoint, made, tmp_path):
     arrays = read.read(checkpoint).arrays
     refused({**arrays, "optimizer/iter": np.zeros(1)}, "optimizer/iter are none of Dynamic")
     refused(dict(list(arrays.items())[1:]), "145 arrays; Dynamic World's forward model has 146")
+    one = {**arrays, KEY.format(1): np.zeros(1, np.float32)}  # the bias of the stem
+    refused(one, r"'stem/bn': a mean of float32 \(8,\) and a bias of float32 \(1,\)")
+    refused({**arrays, KEY.format(1): np.zeros(8, bool)}, "a bias of bool")
     refused(arrays, "no rules for TensorFlow's weights of models in 'resnet'", "resnet18")
     (tmp_path / "a.npz").write_bytes(b"PK no archive")
     with pytest.raises(WeightsError, match=r"a\.npz: no arrays of NumPy"):

@@ -105,6 +105,18 @@ def test_pictures_are_what_the_bundle_predicts(run, by_hand):
     assert sheets == ["test_worst_1.png", "test_worst_2.png"]
 
 
+def test_sheets_of_an_earlier_longer_page_are_removed(run, tmp_path):
+    workdir, _ = run
+    folder = tmp_path / "out" / "figures"
+    folder.mkdir(parents=True)
+    others = {"test_best_2.png", "test_worst_2.html", "validation_worst_2.png"}
+    for name in {"test_worst_1.png", "test_worst_2.png", "test_worst_13.png", *others}:
+        (folder / name).write_bytes(b"old")
+    predictions.write(workdir, tmp_path / "out", count=2, data_dir=str(workdir / "elsewhere"))
+    assert {one.name for one in folder.iterdir()} == {"test_worst_1.png", *others}
+    assert (folder / "test_worst_1.png").read_bytes() != b"old"
+
+
 def test_without_a_config_or_shards_or_sense_there_is_one_message(run, tmp_path):
     workdir, _ = run
     with pytest.raises(ConfigError, match=r"--count=0: must lie in \[1, 400\]"):

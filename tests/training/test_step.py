@@ -10,10 +10,12 @@ import toy
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from rsjax import models, tasks
+from rsjax.datasets.info import ImageSpec
 from rsjax.input import manifest as manifests
-from rsjax.input.preprocess import make_inputs
+from rsjax.input.preprocess import Inputs, make_inputs
 from rsjax.input.source import ShardSource
 from rsjax.training import optimizer, step
+from rsjax.training.data import as_reflectance
 
 
 class Linear(nn.Module):
@@ -110,3 +112,38 @@ def test_randomness_depends_on_seed_and_step_only(shards):
     assert float(function(later, batch)[1]["loss"]) != float(function(state, batch)[1]["loss"])
     other = build(shards, seed=1, **options)
     assert float(other[1](other[0], batch)[1]["loss"]) != float(function(state, batch)[1]["loss"])
+
+
+def test_augmentation_is_in_standard_deviations_whatever_the_model_takes(shards):
+    asked = {"brightness_std": 0.5, "contrast_std": 0.3, "noise_std": 0.5, "band_dropout": 0.6}
+    changes = {f"augment.{name}": value for name, value in asked.items()}
+    config = toy.config(shards.parent.parent, **changes)
+    spec = ImageSpec("sentinel2_l2a", ("B02", "B03"), 2, 2, "float32", "reflectance_1e4", 10.0)
+    names = ("sentinel2_l2a/B02", "sentinel2_l2a/B03")
+    inputs = Inputs({"s2": spec}, names, (1500.0, 900.0), (500.0, 200.0), (2, 2))
+    seen = []
+
+    class Watching:
+        def apply(self, variables, image, *args, **kwargs):
+            seen.append(np.asarray(image))
+            return image.mean() * variables["params"]["w"], {}
+
+    class Task:
+        def target(self, batch):
+            return jnp.zeros((4, 1))
+
+        def loss(self, logits, target, valid):
+            return logits
+
+    tx = optax.sgd(0.1)
+    params = {"w": jnp.ones(())}
+    state = {"step": jnp.zeros((), jnp.int32), "params": params, "batch_stats": {}, "ema": {},
+             "opt_state": tx.init(params), "bad_steps": jnp.zeros((), jnp.int32)}  # fmt: skip
+    image = np.random.default_rng(0).uniform(500, 3000, (4, 2, 2, 2)).astype(np.float32)
+    for one in (inputs, as_reflectance(inputs)):
+        make = step.make_train_step(config, Watching(), Task(), one, tx, lambda _: 0.1)
+        make(state, {"s2": image, "valid": np.ones(4, bool)})
+    standardised, reflectance = seen
+    expected = standardised * (500, 200) + (1500, 900)
+    np.testing.assert_allclose(reflectance, expected, rtol=1e-5, atol=1e-2)
+    assert np.abs(reflectance - image).max() > 50

@@ -257,6 +257,8 @@ def test_a_task_of_an_array_does_its_run(config, variable, value, number):
     ("auto", {"SLURM_ARRAY_TASK_ID": "4"}, r"\(SLURM_ARRAY_TASK_ID=4\): the sweep has runs 0 to 3"),
     ("auto", {"SGE_TASK_ID": "5"}, r"\(SGE_TASK_ID=5\): run 4: the sweep has runs 0 to 3"),
     ("auto", {"SLURM_ARRAY_TASK_ID": "x"}, "TASK_ID=x"), ("4", {}, "--index=4: the sweep has runs"),
+    ("9" * 5000, {}, "--index=9{100}.*: the sweep has runs 0 to 3"),
+    ("auto", {"SGE_TASK_ID": "9" * 5000}, "SGE_TASK_ID=9{100}.*: the sweep has runs 0 to 3"),
     ("-1", {}, "--index=-1"), ("one", {}, "--index=one"),
 ])  # fmt: skip
 def test_a_task_without_a_run_is_refused(config, index, environment, message):
@@ -272,6 +274,25 @@ def test_a_damaged_note_is_named(config, tmp_path, monkeypatch):
     note.write_text(note.read_text().replace("0.1", "0.3"))
     with pytest.raises(RsjaxError, match=r"sweep\.json: its checksum.*Delete it"):
         sweep.run_all(tmp_path, run, lambda line: None)
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"[]", b'{"a": 1}', b"\xff", b'{"split": "test", "loss": "low"}', b'{"split": 3}',
+])  # fmt: skip
+def test_a_damaged_result_is_named(config, tmp_path, monkeypatch, content):
+    fake(monkeypatch)
+    run = sweep_plan.plan(config, SEEDS[:1])
+    sweep.run_all(tmp_path, run, lambda line: None)
+    (sweep.folder_of(tmp_path, run[0]) / "finished.json").write_bytes(content)
+    with pytest.raises(RsjaxError, match=r"finished\.json: damaged \(.*\)\. Delete it, and run"):
+        sweep_results.write_results(tmp_path)
+
+
+def test_a_run_that_is_deleted_meanwhile_is_left_out(config, tmp_path, monkeypatch):
+    fake(monkeypatch)
+    sweep.run_all(tmp_path, sweep_plan.plan(config, SEEDS[:1]), lambda line: None)
+    monkeypatch.setattr(sweep_results, "about_of", lambda folder: {})
+    assert sweep_results.read_results(tmp_path) == []
 
 
 def test_a_sweep_that_is_stopped_stops_its_run(config, tmp_path):

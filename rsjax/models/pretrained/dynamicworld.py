@@ -95,7 +95,13 @@ def from_tensorflow(arrays: Mapping[str, np.ndarray]) -> tuple[Tree, dict[str, A
         if name.endswith("conv/bias"):
             continue
         if leaf == "mean":
-            value = value - named[f"{layer.removesuffix('bn')}conv/bias"]
+            bias = named[f"{layer.removesuffix('bn')}conv/bias"]
+            if bias.shape != value.shape or {bias.dtype.kind, value.dtype.kind} != {"f"}:
+                raise WeightsError(
+                    f"'{layer}': a mean of {value.dtype} {value.shape} and a bias of {bias.dtype} "
+                    f"{bias.shape}, which would be one; other arrays than Dynamic World's"
+                )
+            value = value - bias
         if re.search(r"dw\d?/conv/kernel", name) and value.ndim == 4:
             value = value.transpose(0, 1, 3, 2)  # (h, w, channels, 1)
         collection = "batch_stats" if leaf in ("mean", "var") else "params"

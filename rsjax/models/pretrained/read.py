@@ -8,6 +8,7 @@ checkpoint holds besides the weights is left out and named.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 import zipfile
@@ -135,15 +136,50 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    arrays: dict[str, np.ndarray] = {}
+    left_out = []
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > torch_file.FACTOR * path.stat().st_size:
-            raise WeightsError(f"{path}: {size:,} bytes of arrays, far more than the file; refused")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}, ()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: no arrays of NumPy ({error}). Download it again") from None
+            members = archive.infolist()
+            size = sum(member.file_size for member in members)
+            if size > torch_file.FACTOR * path.stat().st_size:
+                raise WeightsError(
+                    f"{path}: {size:,} bytes of arrays, far more than the file; refused"
+                )
+            for member in members:
+                name = member.filename
+                if name.endswith(".npy"):
+                    arrays[name.removesuffix(".npy")] = _npy(archive, member)
+                else:
+                    left_out.append(name)
+    except WeightsError:
+        raise
+    except Exception as error:  # zipfile, its decompressors and numpy raise anything on bad bytes
+        raise WeightsError(
+            f"{path}: no arrays of NumPy ({type(error).__name__}: {error}). Download it again"
+        ) from None
+    return arrays, tuple(left_out)
+
+
+def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """A `.npy` in a zip; its header is held against the size of the member before it is read."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in NPY_HEADERS:
+            raise ValueError(f"{member.filename} is of version {version}")
+        shape, by_columns, dtype = NPY_HEADERS[version](file)
+        if dtype.kind not in "fiub":
+            raise ValueError(f"{member.filename} holds {dtype}, no numbers")
+        if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+            raise ValueError(f"{member.filename} is not as large as its shape {shape} says")
+        flat = np.frombuffer(file.read(), dtype)  # to the end, where its checksum is compared
+    return flat.reshape(shape, order="F" if by_columns else "C")
+
+
+NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 READERS: dict[str, Callable[[pathlib.Path], Any]] = {

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rsjax.datasets.tf_example import varint
-from rsjax.datasets.tfrecord import masked_crc
 from rsjax.errors import WeightsError
+from rsjax.wire import masked_crc, varint
 
 FOOTER, MAGIC = 48, 0xDB4775248B80FB57
 TRAILER = struct.Struct("<BI")  # kind of compression and checksum, behind each block
@@ -26,6 +25,8 @@ TRAILER = struct.Struct("<BI")  # kind of compression and checksum, behind each 
 DTYPES = {
     1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 19: "<f2",
 }  # fmt: skip
+FACTOR = 8  # bytes of tensors for each of the files; without shared places there is one
+MOST_KEYS = 2**24  # bytes of names and entries, in a table that is far smaller than these
 Fields = dict[int, list[int | bytes]]
 
 
@@ -45,14 +46,20 @@ def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
         shards = _number(header, 1)
         if not shards or _number(header, 2):
             raise ValueError("its header is none of a little-endian checkpoint")
-        names = [f"{path.stem}.data-{i:05d}-of-{shards:05d}" for i in range(shards)]
-        data = [path.with_name(name).read_bytes() for name in names]
+        names = (f"{path.stem}.data-{i:05d}-of-{shards:05d}" for i in range(shards))
+        data = [
+            path.with_name(name).read_bytes() for name in names
+        ]  # the first missing one ends it
         arrays = {}
+        left = FACTOR * sum(map(len, data))
         left_out = []
         for key, entry in entries.items():
             if (dtype := DTYPES.get(_number(entry, 1))) is None:
                 left_out.append(key.decode())
                 continue
+            left -= _number(entry, 5)
+            if left < 0:
+                raise ValueError(f"its tensors are more than {FACTOR} times as large as its files")
             arrays[key.decode()] = _tensor(entry, dtype, data, f"entry '{key.decode()}'")
     except (OSError, ValueError, IndexError, struct.error, UnicodeDecodeError) as error:
         raise WeightsError(
@@ -83,8 +90,13 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = data[-FOOTER:]
     _, at = _handle(footer, 0)  # of the block of metadata, which is empty
     index, _ = _handle(footer, at)
+    left = max(MOST_KEYS, FACTOR * len(data))
     for _, handle in _block(data, index):
-        yield from _block(data, _handle(handle, 0)[0])
+        for key, value in _block(data, _handle(handle, 0)[0]):
+            left -= len(key) + len(value)
+            if left < 0:
+                raise ValueError("its names are far larger than the file")
+            yield key, value
 
 
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
@@ -97,6 +109,8 @@ def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
 def _block(data: bytes, handle: tuple[int, int]) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a block; a key is told by what differs from the one before."""
     start, stop = handle[0], sum(handle)
+    if handle[1] < 4 or stop + TRAILER.size > len(data):
+        raise ValueError(f"a block of {handle[1]} bytes at byte {start} does not lie in it")
     kind, crc = TRAILER.unpack_from(data, stop)
     if masked_crc(data[start : stop + 1]) != crc:
         raise ValueError(f"the checksum of the block at byte {start} is wrong")
