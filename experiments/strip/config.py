@@ -4,8 +4,8 @@
 
 The goal is to overfit: a mean IoU of at least 0.9 on the 48 training patches, without augmentation
 or regularisation. The 16 held-out patches are the split 'test'; there is no validation split. The
-models are small versions, meant for two CPU cores: 16 to 60 minutes of processor time each. What came
-out is in README.md.
+models are small versions, meant for two CPU cores: 16 to 60 minutes of processor time each. What
+came out is in README.md.
 """
 
 import ml_collections
