@@ -53,9 +53,11 @@ def estimate(units: Units, share: np.ndarray, counted: Tally, names: tuple[str, 
     """Areas and accuracies within one region.
 
     Map classes with fewer than two units there are joined into one stratum, with the next smallest
-    class where they need it, and units in it weigh what they stand for. Then the estimates have a
-    small bias, as nothing was seen of part of that stratum; where classes like this have more than
-    5 % of the region, or it has fewer than 50 units, there are no estimates.
+    class where they need it, and units in it weigh what they stand for. Then the estimates are
+    biased, as nothing was seen of part of that stratum; where classes like this have more than 5 %
+    of the region, or it has fewer than 50 units, there are no estimates. Units of a map class that
+    stand for different numbers of pixels w are worth (sum of w)^2 / (sum of w^2) equal ones (Kish
+    1965, Survey Sampling).
 
     Args:
         units: of a sample of the whole map.
@@ -74,6 +76,14 @@ def estimate(units: Units, share: np.ndarray, counted: Tally, names: tuple[str, 
         parts = "" if share.sum() > count - 1e-6 else (
             f" ({share.sum():.1f} by the shares of their pixels inside)")  # fmt: skip
         return Estimates(count, why=f"{count} sample units lie in it{parts}, {LEAST} are needed")
+    in_stratum = np.bincount(units.stratum, minlength=len(units.pixels))
+    fraction = (in_stratum / units.pixels)[units.stratum][inside]  # of the pixels that were drawn
+    each = share[inside] / fraction
+    total, square = (np.bincount(mapped, x, size)[number > 0] for x in (each, each**2))
+    worth = (total**2 / square).sum()
+    if worth < LEAST * (1 - 1e-9):
+        why = f"{count} sample units lie in it, which stand for so different areas that they are "
+        return Estimates(count, why=f"{why}worth {worth:.1f}; {LEAST} are needed")
     unseen = counted.hectares[thin].sum() / counted.hectares.sum()
     if unseen > JOINED:
         few = ", ".join(f"{names[c]} ({number[c]})" for c in np.flatnonzero(thin))
@@ -93,8 +103,6 @@ def estimate(units: Units, share: np.ndarray, counted: Tally, names: tuple[str, 
     drawn = np.bincount(units.stratum, units.unit_areas, len(units.hectares))
     weight = (units.hectares / drawn)[units.stratum] * units.unit_areas * share
     stratum = group[mapped]
-    in_stratum = np.bincount(units.stratum, minlength=len(units.pixels))
-    fraction = (in_stratum / units.pixels)[units.stratum][inside]  # of the pixels that were drawn
     accuracy = area_estimate.estimate(
         stratum, mapped, units.reference[inside], areas, size, fraction=fraction,
         unit_areas=weight[inside], level=level,

@@ -127,6 +127,21 @@ def test_units_of_another_maps_strata_weigh_what_they_stand_for(land):
         assert found.accuracy.area.se[c] == pytest.approx(variance**0.5, rel=1e-12)
 
 
+@pytest.mark.parametrize(("others", "worth"), [(30, "32.0"), (47, "49.0"), (49, None)])
+def test_units_are_worth_what_they_stand_for(others, worth):
+    """All of 100 pixels were drawn, beside units that stand for 100 pixels each: Kish's number."""
+    at = np.arange(100 + others)
+    stratum, nothing, pixels = (at >= 100).astype(int), 0 * at, np.array([100, 100 * others])
+    units = Units(stratum, nothing, at % 2, np.ones(len(at)), at, nothing, pixels * 1.0,
+                  pixels, ("A", "B"), "")  # fmt: skip
+    whole = Tally("r", *[np.array([pixels.sum(), 0.0])] * 2, 0, 0)
+    found = area_regions.estimate(units, np.ones(len(at)), whole, ("a", "b"))
+    assert (found.accuracy is None) == (worth is not None)
+    if worth is not None:
+        assert found.why == (f"{len(at)} sample units lie in it, which stand for so different "
+                             f"areas that they are worth {worth}; 50 are needed")  # fmt: skip
+
+
 def test_units_drawn_with_certainty_do_not_hide_the_spread_of_the_others():
     """Of another map's strata 100 pixels are all drawn, and 60 of 9,900; all are one map class."""
     random = np.random.default_rng(1)
