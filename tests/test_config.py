@@ -29,6 +29,10 @@ SHEETS = [
     ("sen12ms_densenet", "s1_s2"), ("sen12ms_densenet", "demo"), ("sen12ms_fc_densenet", ""),
     ("sen12ms_fc_densenet", "igbp"), ("sen12ms_fc_densenet", "demo"), ("multisenge_unet", ""),
     ("multisenge_unet", "one"), ("multisenge_unet", "demo"),
+    ("levir_cd_fc_siam", ""), ("levir_cd_fc_siam", "conc"), ("levir_cd_fc_siam", "ef"),
+    ("levir_cd_fc_siam", "unet"), ("levir_cd_fc_siam", "demo"), ("oscd_fc_siam", ""),
+    ("oscd_fc_siam", "conc"), ("oscd_fc_siam", "ef"), ("oscd_fc_siam", "unet"),
+    ("oscd_fc_siam", "demo"),
 ]  # fmt: skip
 
 

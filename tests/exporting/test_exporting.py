@@ -262,7 +262,8 @@ def test_safetensors_load_in_torch_strictly(model, tmp_path):
 
 @pytest.mark.parametrize("name", TINY)
 def test_torchs_names_come_back_for_every_model(name):
-    shapes = shapes_of(models.get(name, num_classes=7, **TINY[name]), jnp.zeros((1, 96, 96, 3)))
+    module = models.get(name, num_classes=7, **TINY[name])
+    shapes = shapes_of(module, jnp.zeros((1, 96, 96, 3 * getattr(module, "steps", 1))))
     wanted = {k: shapes.get(k, {}) for k in ("params", "batch_stats")}
     wanted = jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), wanted)
     state = to_torch(wanted)
