@@ -158,6 +158,7 @@ def test_a_bundle_left_between_two_renames_is_found(model, tmp_path):
     assert path.exists()
 
 
+@pytest.mark.once
 def test_a_segmentation_bundle_predicts_maps_and_the_share_of_each_class(tmp_path):
     spec = toy.S2
     bands = tuple(f"{spec.sensor}/{band}" for band in spec.bands)

@@ -21,8 +21,8 @@ CLASSES = 4
 CHANNELS = {"decoder_channels": (8, 4)}
 # Of layers that others here have, too: their steps would tell nothing more.
 ALIKE = (
-    "deeplabv3", "dynamicworld", "fc_siam_diff", "fcn", "resnet50", "siam_unet", "temporal_unet",
-    "vgg11_bn", "xception65",
+    "deeplabv3", "dynamicworld", "fc_siam_diff", "fcn", "fcn8s", "resnet50", "siam_unet",
+    "temporal_unet", "vgg11_bn", "xception65",
 )  # fmt: skip
 S2 = ImageSpec("sentinel2_l2a", ("B02", "B03", "B04"), 32, 32, "uint16", "reflectance_1e4", 10.0, 0)
 BANDS = tuple(f"{S2.sensor}/{band}" for band in S2.bands)
@@ -152,9 +152,7 @@ def test_a_step_compiles_once_and_a_hundred_in_bfloat16_stay_finite(name):
         "index": np.arange(4, dtype=np.int32),
         "valid": np.array([True, True, True, False]),
     }
-    # FCN's 232 x 232 pixels are worth a better compilation; it takes as long.
-    level = {"xla_backend_optimization_level": 1} if name == "fcn8s" else {}
-    jitted = functools.partial(jax.jit, compiler_options=QUICK | level)
+    jitted = functools.partial(jax.jit, compiler_options=QUICK)
     shapes = jax.eval_shape(lambda: step.init_state(config, model, INPUTS, None))
     tx = optimizer.make_optimizer(config, shapes["params"], schedule)
     state = jitted(lambda: step.init_state(config, model, INPUTS, tx))()

@@ -260,6 +260,7 @@ def test_changed_data_is_refused_unless_restarted(data_dir, tmp_path, monkeypatc
     assert loop.train_and_evaluate(restarted, tmp_path) == {}
 
 
+@pytest.mark.once
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     data_dir, tmp_path, unbroken, caplog
 ):
@@ -276,6 +277,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert_equal_bits(leaves(workdir, 12), leaves(unbroken[0], 12))
 
 
+@pytest.mark.once
 def test_a_damaged_bundle_is_written_anew_from_the_best_step(data_dir, tmp_path, unbroken, caplog):
     workdir = tmp_path / "run"
     shutil.copytree(unbroken[0], workdir)
