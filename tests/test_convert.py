@@ -218,7 +218,7 @@ def test_a_source_of_one_s_own(tmp_path):
         path.write_text(json.dumps({**about, **change}))
         with pytest.raises(WeightsError, match=match):
             convert(file, tmp_path / "b", **options)
-    with pytest.raises(WeightsError, match="no source 'imagnet'; known: .*bigearthnet_v2"):
+    with pytest.raises(WeightsError, match=r"no source 'imagnet'; known: .*bigearthnet_v2"):
         convert(file, tmp_path / "b", model="resnet18", source="imagnet")
 
 
